@@ -1,0 +1,60 @@
+# `make help` lists the targets. Everything is installed into .venv, from lock files with hashes.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+
+.DEFAULT_GOAL := help
+.PHONY: help install run test lint format lock image clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(VENV)/run.stamp ## make the virtual environment with what the server needs
+
+run: $(VENV)/run.stamp ## start the server: configured by .env if there is one, else the demo
+	@if [ -f .env ]; then \
+		exec $(BIN)/dotenv -f .env run --no-override -- $(BIN)/python -m sai_proxy serve; \
+	else \
+		echo "no .env: starting the demo, which answers from a simulator (see .env.example)"; \
+		exec $(BIN)/python -m sai_proxy serve --demo; \
+	fi
+
+test: $(VENV)/dev.stamp ## run the test suite
+	$(BIN)/python -m pytest -n 2
+
+lint: $(VENV)/dev.stamp ## style, types and the import contract
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
+
+format: $(VENV)/dev.stamp ## let ruff format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock: $(VENV)/dev.stamp ## write the lock files anew from the ranges in setup.cfg
+	$(BIN)/uv pip compile setup.cfg --universal --python-version 3.11 --generate-hashes --upgrade \
+		--no-emit-index-url --no-annotate --no-header --quiet -o requirements/run.lock
+	$(BIN)/uv pip compile setup.cfg --extra dev --universal --python-version 3.11 --generate-hashes \
+		--constraint requirements/run.lock \
+		--no-emit-index-url --no-annotate --no-header --quiet -o requirements/dev.lock
+
+image: ## build the container image
+	docker build -t sai-proxy .
+
+clean: ## remove the virtual environment and all caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build *.egg-info
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Python 3.11 or newer is needed; name one with: make PYTHON=python3.12 ..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/run.stamp: requirements/run.lock | $(VENV)/bin/python
+	$(PIP) --require-hashes -r requirements/run.lock
+	@touch $@
+
+$(VENV)/dev.stamp: requirements/dev.lock $(VENV)/run.stamp
+	$(PIP) --require-hashes -r requirements/dev.lock
+	@touch $@

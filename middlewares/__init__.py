@@ -1,0 +1,19 @@
+"""The layers around the handlers, in chain order, outermost first."""
+
+from middlewares.request_log import request_log_middleware
+from middlewares.request_id import request_id_middleware
+from middlewares.error_mapping import error_mapping_middleware
+from middlewares.chat_body import chat_body_middleware
+from middlewares.auth_resolution import auth_resolution_middleware
+from middlewares.ide_unwrap import ide_unwrap_middleware
+from middlewares.context_length import context_length_middleware
+
+__all__ = [
+    "request_log_middleware",
+    "request_id_middleware",
+    "error_mapping_middleware",
+    "chat_body_middleware",
+    "auth_resolution_middleware",
+    "ide_unwrap_middleware",
+    "context_length_middleware",
+]

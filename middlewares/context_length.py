@@ -1,0 +1,33 @@
+"""Answers a conversation that is too long before SAI is asked.
+
+Reads CHAT_REQUEST; raises ContextLengthExceeded; writes what it measured into RECORD. Stands last,
+next to the handler, so that it measures what would be sent.
+"""
+
+from collections import Counter
+
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+
+from sai_proxy.error_table import context_facts
+from sai_proxy.errors import ContextLengthExceeded
+from sai_proxy.keys import CHAT_REQUEST, RECORD
+from sai_proxy.tokens import estimate_tokens
+
+
+def context_length_middleware(max_tokens: int) -> Middleware:
+    """max_tokens: limit for the estimate over all messages of a conversation."""
+
+    @web.middleware
+    async def context_length(request: web.Request, handler: Handler) -> web.StreamResponse:
+        chat, record = request[CHAT_REQUEST], request[RECORD]
+        record.messages = len(chat.messages)
+        record.roles = dict(Counter(message.role for message in chat.messages))
+        lengths = [sum(message.chars for message in conversation) for conversation in chat.conversations]
+        record.chars = sum(lengths)
+        tokens = estimate_tokens(max(lengths))
+        if tokens > max_tokens:
+            raise ContextLengthExceeded(context_facts(tokens, max_tokens), param="messages")
+        return await handler(request)
+
+    return context_length

@@ -1,0 +1,37 @@
+"""Gives SAI what the user wrote, not what an IDE plugin wrapped around it.
+
+Reads and replaces CHAT_REQUEST. Stands before the guard, which shall measure what SAI gets.
+"""
+
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+from msgspec.structs import replace
+
+from sai_proxy.chat import ChatMessage
+from sai_proxy.ide_prompt import unwrap
+from sai_proxy.keys import CHAT_REQUEST, RECORD
+
+
+def ide_unwrap_middleware() -> Middleware:
+    @web.middleware
+    async def ide_unwrap(request: web.Request, handler: Handler) -> web.StreamResponse:
+        chat = request[CHAT_REQUEST]
+        conversations = tuple(tuple(map(_plain, conversation)) for conversation in chat.conversations)
+        plain = replace(chat, conversations=conversations)
+        changed = sum(after is not before for after, before in zip(plain.messages, chat.messages, strict=True))
+        if changed:
+            request[CHAT_REQUEST] = plain
+            request[RECORD].unwrapped = changed
+        return await handler(request)
+
+    return ide_unwrap
+
+
+def _plain(message: ChatMessage) -> ChatMessage:
+    """The same object if there is nothing to unwrap."""
+    texts = [unwrap(part) for part in message.parts]
+    if not any(text is not None for text in texts):
+        return message
+    return ChatMessage(
+        message.role, tuple(part if text is None else text for part, text in zip(message.parts, texts, strict=True))
+    )

@@ -1,0 +1,32 @@
+"""Names each request: the client's `X-Request-ID` if it is well formed, else 8 hex digits.
+
+Writes REQUEST_ID and the log's context. The response header is set by a signal of the application
+(`app.py`): a header added here, after the handler, would never reach a streamed answer.
+"""
+
+import re
+import secrets
+
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+
+from sai_proxy.keys import REQUEST_ID
+from sai_proxy.logs import current_request_id
+
+WELL_FORMED = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+def new_request_id() -> str:
+    """8 hex digits, as the predecessor's."""
+    return secrets.token_hex(4)
+
+
+def request_id_middleware() -> Middleware:
+    @web.middleware
+    async def request_id(request: web.Request, handler: Handler) -> web.StreamResponse:
+        given = request.headers.get("X-Request-ID", "")
+        request[REQUEST_ID] = chosen = given if WELL_FORMED.fullmatch(given) else new_request_id()
+        current_request_id.set(chosen)  # no reset: aiohttp gives each request a task and a context of its own
+        return await handler(request)
+
+    return request_id

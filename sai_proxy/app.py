@@ -1,0 +1,142 @@
+"""The application: routes, the chain of layers around them, and what they share while it runs."""
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import partial
+
+import msgspec
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+
+import middlewares
+from sai_proxy import __version__
+from sai_proxy.endpoints import ChatCompletions, Endpoint
+from sai_proxy.failures import FailurePolicy
+from sai_proxy.handlers import answer_handler
+from sai_proxy.keys import LIFECYCLE, REQUEST_ID, UPSTREAM
+from sai_proxy.lifecycle import Lifecycle
+from sai_proxy.openai_api.chat_request import route_of
+from sai_proxy.openai_api.models import model_body, models_body
+from sai_proxy.sai_api.client import SaiClient, tls_setting
+from sai_proxy.settings import Settings
+
+
+def create_app(settings: Settings, *, answer_headers: dict[str, str] | None = None) -> web.Application:
+    """answer_headers: put on every answer that does not set them itself."""
+    policy = FailurePolicy(settings.error_style, settings.context_overflow, settings.messages_lang)
+    app = web.Application(
+        client_max_size=settings.max_body_bytes,
+        middlewares=[  # outermost first; these wrap everything, unknown URLs included
+            middlewares.request_log_middleware(),
+            middlewares.request_id_middleware(),
+            middlewares.error_mapping_middleware(policy),
+        ],
+    )
+    app[LIFECYCLE] = Lifecycle()
+    app.cleanup_ctx.append(_sai(settings))
+    app.on_response_prepare.append(_finish_headers(answer_headers or {}))
+
+    answer = answer_handler(policy, heartbeat_s=settings.heartbeat_seconds, chunk_chars=settings.stream_chunk_chars)
+    chat = wrap(answer, _inference_layers(settings, ChatCompletions(settings.models)))
+    list_models, get_model = _model_handlers(settings)
+    for prefix in ("", "/v1"):
+        app.router.add_post(f"{prefix}/chat/completions", chat)
+        app.router.add_get(f"{prefix}/models", list_models)
+        app.router.add_get(f"{prefix}/models/{{id:.+}}", get_model)
+    app.router.add_get("/health", _health)
+    app.router.add_get("/health/liveness", _liveness)
+    app.router.add_get("/health/liveliness", _liveness)  # LiteLLM's spelling, which probes were set up with
+    app.router.add_get("/health/readiness", _readiness)
+    return app
+
+
+def _inference_layers(settings: Settings, endpoint: Endpoint) -> list[Middleware]:
+    """The layers of what asks SAI, outermost first."""
+    layers = [
+        middlewares.chat_body_middleware(endpoint, max_bytes=settings.max_body_bytes, timeout_s=settings.body_timeout),
+        middlewares.auth_resolution_middleware(
+            system_key=settings.system_key,
+            system_cookie=settings.system_cookie,
+            access_tokens=settings.access_tokens,
+            placeholders=settings.placeholder_keys,
+        ),
+        middlewares.ide_unwrap_middleware(),
+        middlewares.context_length_middleware(settings.context_limit_tokens),
+    ]
+    if not settings.ide_unwrap:
+        del layers[2]
+    return layers
+
+
+def wrap(handler: Handler, layers: Sequence[Middleware]) -> Handler:
+    """`handler` inside `layers`, for its routes alone: health, models and 404s never pass them, and
+    no layer has to look at paths."""
+    for layer in reversed(layers):
+        handler = partial(layer, handler=handler)
+    return handler
+
+
+def _sai(settings: Settings) -> Callable[[web.Application], AsyncIterator[None]]:
+    async def connection_to_sai(app: web.Application) -> AsyncIterator[None]:
+        client = SaiClient(
+            settings.sai_url,
+            request_timeout_s=settings.request_timeout,
+            connect_timeout_s=settings.sai_connect_timeout,
+            idle_timeout_s=settings.stream_idle_timeout,
+            max_retries=settings.max_retries,
+            tls=tls_setting(verify=settings.sai_tls_verify, ca_file=settings.sai_ca_file),
+        )
+        app[UPSTREAM] = client
+        yield
+        await client.close()
+
+    return connection_to_sai
+
+
+def _finish_headers(always: dict[str, str]) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
+    async def finish_headers(request: web.Request, response: web.StreamResponse) -> None:
+        response.headers["x-request-id"] = request.get(REQUEST_ID, "")
+        response.headers["Server"] = "sai-proxy"  # aiohttp's own names versions
+        for name, value in always.items():
+            response.headers.setdefault(name, value)
+        if request.app[LIFECYCLE].draining:
+            response.force_close()
+
+    return finish_headers
+
+
+def _model_handlers(settings: Settings) -> tuple[Handler, Handler]:
+    created = int(time.time())
+    listing = models_body(settings.models, created)
+
+    async def list_models(_: web.Request) -> web.Response:
+        return web.Response(body=listing, content_type="application/json")
+
+    async def get_model(request: web.Request) -> web.Response:
+        name = request.match_info["id"]
+        route_of(name, settings.models)
+        return web.Response(body=model_body(name, created), content_type="application/json")
+
+    return list_models, get_model
+
+
+class Health(msgspec.Struct):
+    status: str
+    version: str = __version__
+
+
+def _health_response(status: str, code: int = 200) -> web.Response:
+    return web.Response(status=code, body=msgspec.json.encode(Health(status)), content_type="application/json")
+
+
+async def _health(_: web.Request) -> web.Response:
+    return _health_response("healthy")
+
+
+async def _liveness(_: web.Request) -> web.Response:
+    return _health_response("alive")
+
+
+async def _readiness(request: web.Request) -> web.Response:
+    """Says nothing of SAI: one outage of SAI's must not make the balancer drop every replica."""
+    return _health_response("draining", 503) if request.app[LIFECYCLE].draining else _health_response("ready")

@@ -1,0 +1,73 @@
+"""Credentials for SAI: where they may stand in a request, and which ones to try in which order."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from sai_proxy.errors import CredentialUnusable
+
+COOKIE_MARK = "Cookies"
+"""A key that contains this is a browser's session cookie (the predecessor's convention)."""
+
+COOKIE_NAME = ".AspNetCore.Cookies"
+MAX_KEY_CHARS = 8 * 1024
+MAX_COOKIE_CHARS = 32 * 1024
+
+_NAMED_COOKIE = re.compile(r"[^=;,\s]+=[^=]")
+_HEADER_SAFE = re.compile(r"[\x20-\x7e]+")
+
+Kind = Literal["key", "cookie"]
+Source = Literal["user", "system"]
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """One way to identify oneself to SAI. Its value stays out of every representation."""
+
+    kind: Kind
+    source: Source
+    value: str = field(repr=False)
+
+    @property
+    def label(self) -> str:
+        """Kind and source, fit for logs and metrics."""
+        return f"{self.source}_{self.kind}"
+
+    @property
+    def header(self) -> tuple[str, str]:
+        """Name and value of the one header that carries it."""
+        return ("Cookie" if self.kind == "cookie" else "X-Api-Key", self.value)
+
+
+def make_credential(text: str, source: Source, *, cookie: bool = False) -> Credential:
+    """A credential from what somebody pasted: `cookie` says that it is one whatever it looks like.
+
+    Raises CredentialUnusable for text that cannot be a header's value. No length below the caps is
+    refused: SAI's keys have been seen with 22 and 24 characters.
+    """
+    is_cookie = cookie or COOKIE_MARK in text
+    limit = MAX_COOKIE_CHARS if is_cookie else MAX_KEY_CHARS
+    if len(text) > limit or not _HEADER_SAFE.fullmatch(text):
+        raise CredentialUnusable()
+    if is_cookie:
+        return Credential("cookie", source, text if _NAMED_COOKIE.match(text) else f"{COOKIE_NAME}={text}")
+    return Credential("key", source, text)
+
+
+def first_key(candidates: Iterable[str | None], placeholders: frozenset[str]) -> str | None:
+    """The first candidate that is a key at all: trimmed, not empty, not one of `placeholders`
+    (given in lower case, compared in any)."""
+    for candidate in candidates:
+        key = (candidate or "").strip(" \t")
+        if key and key.lower() not in placeholders:
+            return key
+    return None
+
+
+def credential_chain(
+    user: Credential | None, system_key: Credential | None, system_cookie: Credential | None
+) -> tuple[Credential, ...]:
+    """What to try, in order: the user's key, else the system's; the cookie follows for a 429."""
+    chain = (user or system_key, system_cookie)
+    return tuple(credential for credential in chain if credential is not None)

@@ -1,0 +1,223 @@
+"""Environment variables to `Settings`, every fault collected, and back to text with secrets masked.
+
+Reading secret files is the only I/O. An empty variable counts as not set, since compose files pass
+empty strings for what `.env` lacks.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+from urllib.parse import urlsplit
+
+import msgspec
+
+from sai_proxy.chat import Route
+from sai_proxy.credentials import Credential, make_credential
+from sai_proxy.errors import CredentialUnusable
+from sai_proxy.settings import Settings
+
+T = TypeVar("T")
+
+SECRETS_DIR = Path("/run/secrets")
+
+_SECONDS = "a number of seconds above 0, at most 86400"
+_SECONDS_OR_NONE = "a number of seconds from 0 to 86400"
+_COUNT = "a whole number of at least 1"
+_SWITCH = "true or false"
+
+PLAIN_VARIABLES: dict[str, str] = {
+    "HOST": "an address to listen on",
+    "PORT": "a port number from 1 to 65535",
+    "REQUEST_TIMEOUT": _SECONDS,
+    "MAX_RETRIES": "a whole number from 0 to 20",
+    "SAI_CONNECT_TIMEOUT": _SECONDS,
+    "STREAM_IDLE_TIMEOUT": _SECONDS,
+    "CONTEXT_LIMIT_TOKENS": _COUNT,
+    "CONTEXT_OVERFLOW": "length or error",
+    "ERROR_STYLE": "openai or message",
+    "MESSAGES_LANG": "es or en",
+    "IDE_UNWRAP": _SWITCH,
+    "SAI_TLS_VERIFY": _SWITCH,
+    "SAI_CA_FILE": "the path of a PEM file",
+    "MAX_BODY_BYTES": _COUNT + " (bytes)",
+    "BODY_TIMEOUT": _SECONDS,
+    "STREAM_CHUNK_CHARS": _COUNT,
+    "HEARTBEAT_SECONDS": _SECONDS,
+    "SHUTDOWN_TIMEOUT": _SECONDS_OR_NONE,
+    "DRAIN_DELAY": _SECONDS_OR_NONE,
+    "LOG_FILE": "the path of a file",
+    "VERBOSE_LOGGING": _SWITCH,
+}
+"""Variables that a field takes as they are, with what is allowed in them."""
+
+_MODEL = re.compile(r"(?P<name>[^=@]+)(?:=(?P<template>[^=@]*))?(?:@(?P<override>[^@]+))?")
+_TEMPLATE_ID = re.compile(r"[A-Za-z0-9_-]+")
+
+
+class ConfigurationFault(Exception):
+    """The environment does not make a configuration. `faults`: one line each, without secrets."""
+
+    def __init__(self, faults: list[str]) -> None:
+        super().__init__("\n".join(faults))
+        self.faults = faults
+
+
+def read_settings(environ: Mapping[str, str], secrets_dir: Path = SECRETS_DIR) -> Settings:
+    """Settings from environment variables. Raises ConfigurationFault with all that is wrong."""
+    return _Reader({name: value for name, value in environ.items() if value.strip()}, secrets_dir).read()
+
+
+class _Reader:
+    """One pass over the environment, collecting faults on the way."""
+
+    def __init__(self, environ: Mapping[str, str], secrets_dir: Path) -> None:
+        self.environ = environ
+        self.secrets_dir = secrets_dir
+        self.faults: list[str] = []
+
+    def read(self) -> Settings:
+        values: dict[str, Any] = self._plain()
+        values["sai_url"] = self._required("SAI_URL", _read_url, "an http:// or https:// address without user name")
+        values["sai_template_id"] = self._required("SAI_TEMPLATE_ID", _read_template_id, "letters, digits, - and _")
+        values["models"] = self._models(values["sai_template_id"] or "")
+        values["system_key"] = self._credential("SAI_KEY", cookie=False)
+        values["system_cookie"] = self._credential("SAI_COOKIE", cookie=True)
+        values["access_tokens"] = frozenset(_items(self._secret("ACCESS_TOKENS") or ""))
+        if "PLACEHOLDER_KEYS" in self.environ:
+            values["placeholder_keys"] = frozenset(map(str.lower, _items(self.environ["PLACEHOLDER_KEYS"])))
+        if not (
+            values["system_key"]
+            or values["system_cookie"]
+            or any("SAI_KEY" in f or "SAI_COOKIE" in f for f in self.faults)
+        ):
+            self.faults.append("SAI_KEY, SAI_COOKIE: neither is set; at least one of them is required")
+        ca_file = values.get("sai_ca_file")
+        if ca_file and not Path(ca_file).is_file():
+            self.faults.append(f"SAI_CA_FILE: found '{ca_file}', which is not a file; allowed: the path of a PEM file")
+        if self.faults:
+            raise ConfigurationFault(self.faults)
+        return Settings(**values)
+
+    def _plain(self) -> dict[str, Any]:
+        types = get_type_hints(Settings, include_extras=True)
+        values: dict[str, Any] = {}
+        for variable, allowed in PLAIN_VARIABLES.items():
+            text = self.environ.get(variable)
+            if text is None:
+                continue
+            try:
+                values[variable.lower()] = msgspec.convert(text.strip(), types[variable.lower()], strict=False)
+            except msgspec.ValidationError:
+                self._fault(variable, text, allowed)
+        return values
+
+    def _required(self, variable: str, parse: Callable[[str], T | None], allowed: str) -> T | None:
+        text = self.environ.get(variable)
+        if text is None:
+            self.faults.append(f"{variable}: not set; required: {allowed}")
+            return None
+        value = parse(text.strip())
+        if value is None:
+            self._fault(variable, text if "@" not in text else "(an address with a user name)", allowed)
+        return value
+
+    def _models(self, default_template: str) -> dict[str, Route]:
+        models: dict[str, Route] = {}
+        for item in _items(self.environ.get("SAI_MODELS", "sai-model")):
+            match = _MODEL.fullmatch(item)
+            template = (match and match["template"]) or default_template
+            if match is None or match["name"] in models or (template and not _TEMPLATE_ID.fullmatch(template)):
+                self._fault("SAI_MODELS", item, "name[=template_id][@model_override], comma-separated, each name once")
+                continue
+            models[match["name"]] = Route(template, match["override"])
+        if not models and not any("SAI_MODELS" in fault for fault in self.faults):
+            self._fault("SAI_MODELS", self.environ["SAI_MODELS"], "at least one model name")
+        return models
+
+    def _credential(self, variable: str, *, cookie: bool) -> Credential | None:
+        text = self._secret(variable)
+        if text is None:
+            return None
+        try:
+            return make_credential(text, "system", cookie=cookie)
+        except CredentialUnusable:
+            self.faults.append(
+                f"{variable}: found text that cannot be an HTTP header's value; allowed: printable ASCII"
+            )
+            return None
+
+    def _secret(self, variable: str) -> str | None:
+        """The variable's value, or the content of the file that it, `<variable>_FILE` or the
+        secrets folder names."""
+        text = self.environ.get(variable)
+        file = self.environ.get(f"{variable}_FILE")
+        if text and file:
+            self.faults.append(f"{variable}, {variable}_FILE: both are set; allowed: one of them")
+            return None
+        if text and not text.strip().startswith(f"{self.secrets_dir}/"):
+            return text.strip()
+        path = Path((text or file or "").strip() or self.secrets_dir / variable)
+        if not (text or file or path.is_file()):
+            return None
+        source = variable if text or not file else f"{variable}_FILE"
+        try:
+            content = path.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as exc:
+            problem = getattr(exc, "strerror", None) or "not text"
+            self.faults.append(f"{source}: the file '{path}' cannot be read ({problem})")
+            return None
+        if not content:
+            self.faults.append(f"{source}: the file '{path}' is empty")
+            return None
+        return content
+
+    def _fault(self, variable: str, found: str, allowed: str) -> None:
+        self.faults.append(f"{variable}: found '{found[:200]}'; allowed: {allowed}")
+
+
+def _items(text: str) -> list[str]:
+    return [item.strip() for item in re.split(r"[,\n]", text) if item.strip()]
+
+
+def _read_url(text: str) -> str | None:
+    try:
+        url = urlsplit(text)
+        usable = (
+            url.scheme in ("http", "https") and url.hostname and not url.username and not url.query and not url.fragment
+        )
+        _ = url.port
+    except ValueError:
+        return None
+    return text.rstrip("/") if usable else None
+
+
+def _read_template_id(text: str) -> str | None:
+    return text if _TEMPLATE_ID.fullmatch(text) else None
+
+
+def shown_settings(settings: Settings) -> list[str]:
+    """`NAME=value` lines of the effective configuration, fit for a terminal: no secret in them."""
+    lines = [f"SAI_URL={settings.sai_url}", f"SAI_TEMPLATE_ID={settings.sai_template_id}"]
+    lines += [f"SAI_KEY={_masked(settings.system_key)}", f"SAI_COOKIE={_masked(settings.system_cookie)}"]
+    lines.append("SAI_MODELS=" + ",".join(_shown_model(name, route) for name, route in settings.models.items()))
+    lines.append(f"ACCESS_TOKENS={f'(set, {len(settings.access_tokens)})' if settings.access_tokens else '(not set)'}")
+    lines.append("PLACEHOLDER_KEYS=" + ",".join(sorted(settings.placeholder_keys)))
+    lines += [f"{variable}={_shown(getattr(settings, variable.lower()))}" for variable in PLAIN_VARIABLES]
+    return lines
+
+
+def _masked(credential: Credential | None) -> str:
+    return "(not set)" if credential is None else f"(set, {len(credential.value)} characters)"
+
+
+def _shown_model(name: str, route: Route) -> str:
+    return f"{name}={route.template_id}" + (f"@{route.model_override}" if route.model_override else "")
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "(not set)"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)

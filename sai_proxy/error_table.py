@@ -1,0 +1,339 @@
+"""One table from each kind of failure to its status, OpenAI type, code and wording.
+
+Source of types and codes: OpenAI's API reference and its answers, as seen by the SDKs. The words
+`not supported` stay in the Spanish texts too: GitLens looks for them to leave a feature out.
+"""
+
+from collections.abc import Mapping
+from typing import Literal, NamedTuple
+
+from sai_proxy import errors as e
+from sai_proxy.credentials import Kind, Source
+
+Language = Literal["es", "en"]
+
+
+class Row(NamedTuple):
+    """How one kind of failure is answered. `retry=False` tells SDKs not to try again."""
+
+    status: int
+    type: str
+    code: str | None
+    es: str
+    en: str
+    retry: Literal[False] | None = None
+
+
+class ErrorForm(NamedTuple):
+    """A failure, ready to be written in whatever way the client reads."""
+
+    status: int
+    type: str
+    code: str | None
+    param: str | None
+    message: str
+    headers: Mapping[str, str]
+
+
+_BAD = "invalid_request_error"
+_SERVER = "server_error"
+_BUSY = "service_unavailable_error"
+
+_ASK_AGAIN_ES = "Inténtalo de nuevo en unos momentos."
+_ASK_AGAIN_EN = "Try again in a moment."
+
+ERROR_TABLE: dict[type[e.ProxyError], Row] = {
+    e.MalformedJson: Row(
+        400,
+        _BAD,
+        None,
+        "El cuerpo de la petición no es JSON válido: {problem}.",
+        "The request body is not valid JSON: {problem}.",
+    ),
+    e.MissingParameter: Row(
+        400,
+        _BAD,
+        "missing_required_parameter",
+        "Falta el parámetro obligatorio '{param}'.",
+        "Missing required parameter: '{param}'.",
+    ),
+    e.InvalidType: Row(
+        400,
+        _BAD,
+        "invalid_type",
+        "Tipo no válido en '{param}': se esperaba {expected} y llegó {found}.",
+        "Invalid type for '{param}': expected {expected}, but got {found}.",
+    ),
+    e.EmptyArray: Row(
+        400,
+        _BAD,
+        "empty_array",
+        "Lista vacía en '{param}': se esperaba al menos un elemento.",
+        "Invalid '{param}': empty array. Expected at least one item.",
+    ),
+    e.InvalidValue: Row(
+        400,
+        _BAD,
+        "invalid_value",
+        "Valor no válido en '{param}': {problem}.",
+        "Invalid value for '{param}': {problem}.",
+    ),
+    e.UnsupportedParameter: Row(
+        400,
+        _BAD,
+        "unsupported_parameter",
+        "El parámetro '{param}' no se admite (not supported): SAI solo responde texto. Quítalo y repite la petición.",
+        "Unsupported parameter: '{param}' is not supported, since SAI answers with text only. Remove it and ask again.",
+    ),
+    e.UnsupportedValue: Row(
+        400,
+        _BAD,
+        "unsupported_value",
+        "El valor de '{param}' no se admite (not supported). Permitido: {allowed}.",
+        "Unsupported value: '{param}' is not supported with this value. Allowed: {allowed}.",
+    ),
+    e.UnsupportedContent: Row(
+        400,
+        _BAD,
+        "invalid_value",
+        "'{param}' contiene {kind}: no se admite (not supported), SAI solo lee texto. Envía partes de tipo 'text'.",
+        "'{param}' holds {kind}, which is not supported: SAI reads text only. Send parts of type 'text'.",
+    ),
+    e.ContextLengthExceeded: Row(
+        400,
+        _BAD,
+        "context_length_exceeded",
+        "Contexto demasiado largo{size_es}. Qué puedes hacer: reducir el número de mensajes del historial, "
+        "resumir la conversación anterior o iniciar una conversación nueva.",
+        "The context is too long{size_en}. What you can do: send fewer messages of the history, "
+        "summarise the earlier conversation, or start a new one.",
+        retry=False,
+    ),
+    e.MalformedHttp: Row(
+        400,
+        _BAD,
+        None,
+        "La petición no es HTTP válido o su cabecera es demasiado grande.",
+        "The request is not valid HTTP, or its headers are too large.",
+    ),
+    e.ModelNotFound: Row(
+        404,
+        _BAD,
+        "model_not_found",
+        "El modelo '{model}' no existe aquí. Modelos disponibles: {known}.",
+        "The model '{model}' does not exist here. Available models: {known}.",
+    ),
+    e.UnknownUrl: Row(
+        404,
+        _BAD,
+        None,
+        "URL desconocida ({method} {path}).",
+        "Invalid URL ({method} {path})",
+    ),
+    e.MethodNotAllowed: Row(
+        405,
+        _BAD,
+        None,
+        "{path} no admite {method}. Permitido: {allowed}.",
+        "{path} does not allow {method}. Allowed: {allowed}.",
+    ),
+    e.BodyTimeout: Row(
+        408,
+        _BAD,
+        "request_timeout",
+        "La petición no llegó completa en {seconds} segundos.",
+        "The request did not arrive in full within {seconds} seconds.",
+    ),
+    e.BodyTooLarge: Row(
+        413,
+        _BAD,
+        "request_too_large",
+        "El cuerpo de la petición supera el máximo de {limit} bytes.",
+        "The request body exceeds the maximum of {limit} bytes.",
+    ),
+    e.UnsupportedMediaType: Row(
+        415,
+        _BAD,
+        "unsupported_media_type",
+        "No se aceptan cuerpos comprimidos (Content-Encoding: {encoding}). Envía el JSON sin comprimir.",
+        "Compressed bodies are not accepted (Content-Encoding: {encoding}). Send the JSON uncompressed.",
+    ),
+    e.AccessTokenRequired: Row(
+        401,
+        _BAD,
+        "invalid_api_key",
+        "Este servidor pide un token de acceso: envía 'Authorization: Bearer <token>', o tu propia API Key de SAI.",
+        "This server asks for an access token: send 'Authorization: Bearer <token>', or a SAI API key of your own.",
+    ),
+    e.CredentialUnusable: Row(
+        401,
+        _BAD,
+        "invalid_api_key",
+        "La API Key proporcionada no es válida: contiene caracteres que no pueden ir en una cabecera HTTP, "
+        "o es demasiado larga. Cópiala de nuevo desde SAI.",
+        "The API key given is not valid: it has characters that cannot stand in an HTTP header, or is too long. "
+        "Copy it again from SAI.",
+    ),
+    e.CredentialRejected: Row(
+        401,
+        _BAD,
+        "invalid_api_key",
+        "{credential_es} no es válida o ha expirado. No se ha probado con otra credencial. "
+        "Genera una nueva en SAI (Settings, API Keys) y actualízala en tu cliente.",
+        "{credential_en} is not valid or has expired. No other credential was tried. "
+        "Make a new one in SAI (Settings, API Keys) and put it into your client.",
+    ),
+    e.SystemCredentialRejected: Row(
+        401,
+        _BAD,
+        "upstream_auth",
+        "{credential_es} no es válida o ha expirado. Avisa al administrador del servidor, "
+        "o envía tu propia API Key de SAI.",
+        "{credential_en} is not valid or has expired. Tell the server's operator, or send a SAI API key of your own.",
+    ),
+    e.PermissionDenied: Row(
+        403,
+        "request_forbidden",
+        "template_access_denied",
+        "SAI no permite usar esta plantilla con {credential_es_mid}. La plantilla debe ser propia de esa cuenta "
+        "o estar compartida con ella (suscrita o en sus favoritos).",
+        "SAI does not let {credential_en_mid} run this template. The template must be owned by or shared with "
+        "that account (subscribed to, or among its favourites).",
+    ),
+    e.RateLimited: Row(
+        429,
+        "requests",
+        "rate_limit_exceeded",
+        "Se alcanzó el límite de uso de SAI con {credential_es_mid}. Espera un momento antes de repetir la petición, "
+        "o usa tu propia API Key de SAI.",
+        "SAI's usage limit is reached for {credential_en_mid}. Wait before you ask again, "
+        "or use a SAI API key of your own.",
+    ),
+    e.TemplateNotFound: Row(
+        404,
+        _BAD,
+        "model_not_found",
+        "SAI no conoce la plantilla de este modelo. Avisa al administrador del servidor.",
+        "SAI does not know this model's template. Tell the server's operator.",
+    ),
+    e.UpstreamRejected: Row(
+        400,
+        _BAD,
+        "upstream_rejected",
+        "SAI rechazó la petición por no ser válida para esta plantilla.",
+        "SAI refused the request as not valid for this template.",
+    ),
+    e.UpstreamConflict: Row(
+        409,
+        _BAD,
+        "conflict",
+        "SAI respondió que la petición está en conflicto con otra.",
+        "SAI answered that the request conflicts with another one.",
+        retry=False,
+    ),
+    e.UpstreamTooLarge: Row(
+        413,
+        _BAD,
+        "request_too_large",
+        "La petición es demasiado grande para SAI.",
+        "The request is too large for SAI.",
+    ),
+    e.UpstreamError: Row(
+        502,
+        _SERVER,
+        "upstream_error",
+        f"Error interno de SAI ({{status}}), no relacionado con el tamaño del mensaje. {_ASK_AGAIN_ES}",
+        f"SAI had an internal error ({{status}}), not related to the size of the message. {_ASK_AGAIN_EN}",
+    ),
+    e.UpstreamProtocolError: Row(
+        502,
+        _SERVER,
+        "upstream_protocol",
+        f"La respuesta de SAI llegó cortada o mal formada. {_ASK_AGAIN_ES}",
+        f"SAI's answer was cut off or malformed. {_ASK_AGAIN_EN}",
+    ),
+    e.UpstreamTlsError: Row(
+        502,
+        _SERVER,
+        "upstream_tls",
+        "El certificado de SAI no es de confianza. Avisa al administrador del servidor (SAI_CA_FILE).",
+        "SAI's certificate cannot be trusted. Tell the server's operator (SAI_CA_FILE).",
+        retry=False,
+    ),
+    e.UpstreamUnreachable: Row(
+        503,
+        _BUSY,
+        "upstream_unreachable",
+        f"No se pudo conectar con SAI. {_ASK_AGAIN_ES}",
+        f"Could not connect to SAI. {_ASK_AGAIN_EN}",
+    ),
+    e.UpstreamTimeout: Row(
+        504,
+        _SERVER,
+        "upstream_timeout",
+        "SAI no respondió a tiempo{within_es}. Repite la petición o reduce su tamaño.",
+        "SAI did not answer in time{within_en}. Ask again, or make the request smaller.",
+    ),
+    e.ServerStopping: Row(
+        503,
+        _BUSY,
+        "server_stopping",
+        f"El servidor se está deteniendo y la respuesta quedó incompleta. {_ASK_AGAIN_ES}",
+        f"The server is being stopped, and the answer was left incomplete. {_ASK_AGAIN_EN}",
+    ),
+    e.InternalError: Row(
+        500,
+        _SERVER,
+        None,
+        "Error interno del proxy. Indica el identificador de la petición (x-request-id) a su administrador.",
+        "Internal error of the proxy. Give the request's id (x-request-id) to its operator.",
+    ),
+}
+
+_CREDENTIALS: dict[tuple[Source, Kind], dict[Language, str]] = {
+    ("user", "key"): {"es": "la API Key proporcionada", "en": "the API key given (the user's key)"},
+    ("user", "cookie"): {"es": "la cookie de sesión proporcionada", "en": "the session cookie given (the user's)"},
+    ("system", "key"): {"es": "la API Key del sistema", "en": "the system's API key"},
+    ("system", "cookie"): {"es": "la cookie de sesión del sistema", "en": "the system's session cookie"},
+}
+
+
+def credential_facts(source: Source, kind: Kind) -> dict[str, str]:
+    """Facts for the wordings that name the credential which was used, never its value."""
+    names = _CREDENTIALS[source, kind]
+    return {
+        f"credential_{language}{suffix}": name if suffix else name[0].upper() + name[1:]
+        for language, name in names.items()
+        for suffix in ("", "_mid")
+    }
+
+
+def context_facts(tokens: int, limit: int) -> dict[str, str | int]:
+    """Facts for a conversation that the guard measured, in estimated tokens."""
+    return {
+        "size_es": f": unos {tokens} tokens estimados, con un límite de {limit}",
+        "size_en": f": about {tokens} tokens by estimate, with a limit of {limit}",
+    }
+
+
+def timeout_facts(seconds: float) -> dict[str, str]:
+    """Facts for a deadline of ours that passed."""
+    return {"within_es": f" (máximo: {seconds:g} s)", "within_en": f" (limit: {seconds:g} s)"}
+
+
+_NO_FACTS = dict.fromkeys(("size_es", "size_en", "within_es", "within_en"), "")
+
+
+def describe(error: e.ProxyError, language: Language) -> ErrorForm:
+    """The form of `error` for a client that reads `language`."""
+    row = ERROR_TABLE[type(error)]
+    wording = row.es if language == "es" else row.en
+    message = wording.format_map({**_NO_FACTS, **error.facts, "param": error.param or "body"})
+    headers: dict[str, str] = {}
+    if error.retry_after_s is not None:
+        headers["Retry-After"] = str(error.retry_after_s)
+    if row.retry is False or error.retried:
+        headers["x-should-retry"] = "false"
+    if isinstance(error, e.MethodNotAllowed):
+        headers["Allow"] = str(error.facts["allowed"])
+    return ErrorForm(row.status, row.type, row.code, error.param, message, headers)

@@ -1,0 +1,176 @@
+"""The failures that a client is told about.
+
+A class is a kind of failure; an instance adds what this one was about. Status, OpenAI type, code
+and wording stand in `error_table`, one row a class. Raise where the failure is noticed, with
+`raise ... from exc`; the error-mapping layer and the event stream's writer turn it into bytes.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+
+class ProxyError(Exception):
+    """Base of every failure with an answer of its own.
+
+    facts: values for the placeholders of the row's wording.
+    param: the place in the request that is wrong, as OpenAI names it (`messages[2].content`).
+    retry_after_s: seconds after which another try makes sense.
+    retried: the proxy has already tried again by itself, so the client should not multiply that.
+    detail: for the log only, never for the client.
+    """
+
+    def __init__(
+        self,
+        facts: Mapping[str, str | int] = MappingProxyType({}),
+        *,
+        param: str | None = None,
+        retry_after_s: int | None = None,
+        retried: bool = False,
+        detail: str | None = None,
+    ) -> None:
+        super().__init__(detail or type(self).__name__)
+        self.param = param
+        self.retry_after_s = retry_after_s
+        self.retried = retried
+        self.detail = detail
+        self.facts = facts
+
+
+class InvalidRequest(ProxyError):
+    """The request says something that cannot be understood or done."""
+
+
+class MalformedJson(InvalidRequest):
+    """facts: problem."""
+
+
+class MissingParameter(InvalidRequest):
+    """A required field is absent."""
+
+
+class InvalidType(InvalidRequest):
+    """facts: expected, found."""
+
+
+class EmptyArray(InvalidRequest):
+    """An array that needs at least one item has none."""
+
+
+class InvalidValue(InvalidRequest):
+    """facts: problem."""
+
+
+class UnsupportedParameter(InvalidRequest):
+    """A field promises something about the answer that a text-only service cannot keep."""
+
+
+class UnsupportedValue(InvalidRequest):
+    """facts: allowed."""
+
+
+class UnsupportedContent(InvalidRequest):
+    """A message part that is not text. facts: kind."""
+
+
+class ContextLengthExceeded(InvalidRequest):
+    """facts: see `error_table.context_facts`; none if SAI noticed, not the guard."""
+
+
+class MalformedHttp(InvalidRequest):
+    """The bytes on the wire are not a valid HTTP request."""
+
+
+class ModelNotFound(ProxyError):
+    """facts: model, known."""
+
+
+class UnknownUrl(ProxyError):
+    """facts: method, path."""
+
+
+class MethodNotAllowed(ProxyError):
+    """facts: method, path, allowed."""
+
+
+class BodyTimeout(ProxyError):
+    """The client took too long to send its request. facts: seconds."""
+
+
+class BodyTooLarge(ProxyError):
+    """facts: limit."""
+
+
+class UnsupportedMediaType(ProxyError):
+    """facts: encoding."""
+
+
+class AuthenticationFailed(ProxyError):
+    """Nobody that SAI or this server knows."""
+
+
+class AccessTokenRequired(AuthenticationFailed):
+    """Neither an access token nor a SAI key of the user's own."""
+
+
+class CredentialUnusable(AuthenticationFailed):
+    """A key that cannot travel in an HTTP header."""
+
+
+class CredentialRejected(AuthenticationFailed):
+    """SAI refused the user's credential. facts: see `error_table.credential_facts`."""
+
+
+class SystemCredentialRejected(AuthenticationFailed):
+    """SAI refused the server's own credential. facts: see `error_table.credential_facts`."""
+
+
+class PermissionDenied(ProxyError):
+    """The credential is good, but may not run this template. facts: see `error_table.credential_facts`."""
+
+
+class RateLimited(ProxyError):
+    """SAI's limit is used up for the last credential of the chain. facts: see `error_table.credential_facts`."""
+
+
+class TemplateNotFound(ProxyError):
+    """SAI does not know the template."""
+
+
+class UpstreamRejected(InvalidRequest):
+    """SAI refused the request itself (400 or 422)."""
+
+
+class UpstreamConflict(ProxyError):
+    """SAI answered 409."""
+
+
+class UpstreamTooLarge(ProxyError):
+    """SAI answered 413."""
+
+
+class UpstreamError(ProxyError):
+    """SAI failed, or answered what is no answer. facts: status."""
+
+
+class UpstreamProtocolError(UpstreamError):
+    """SAI's bytes are not valid HTTP, or end before they should."""
+
+
+class UpstreamTlsError(UpstreamError):
+    """SAI's certificate is not to be trusted."""
+
+
+class UpstreamUnreachable(UpstreamError):
+    """No connection to SAI."""
+
+
+class UpstreamTimeout(UpstreamError):
+    """SAI did not answer in time. facts: see `error_table.timeout_facts`."""
+
+
+class ServerStopping(ProxyError):
+    """This server is being shut down before the answer was complete."""
+
+
+class InternalError(ProxyError):
+    """A bug of ours."""

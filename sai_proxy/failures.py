@@ -1,0 +1,57 @@
+"""What a failure looks like to a client: an error, or an assistant's message where the operator
+chose that. Pure; its two callers are the error-mapping layer, before the answer starts, and the
+event stream's writer afterwards."""
+
+from typing import Literal, NamedTuple
+
+from sai_proxy.error_table import ErrorForm, Language, describe
+from sai_proxy.errors import ContextLengthExceeded, ProxyError
+from sai_proxy.openai_api.chat_answer import AnswerFormat
+from sai_proxy.openai_api.error_body import error_body
+from sai_proxy.openai_api.event_stream import event
+from sai_proxy.openai_api.usage import usage_body
+from sai_proxy.tokens import estimate_tokens
+
+
+class FailureMessage(NamedTuple):
+    """A failure told as an assistant's message."""
+
+    text: str
+    finish_reason: str
+
+
+class FailurePolicy(NamedTuple):
+    """The operator's choices: ERROR_STYLE, CONTEXT_OVERFLOW and MESSAGES_LANG."""
+
+    error_style: Literal["openai", "message"] = "openai"
+    context_overflow: Literal["length", "error"] = "length"
+    language: Language = "es"
+
+    def form(self, error: ProxyError) -> ErrorForm:
+        """The failure as an error."""
+        return describe(error, self.language)
+
+    def message(self, error: ProxyError) -> FailureMessage | None:
+        """The failure as an assistant's message, or None where it is to be an error."""
+        if isinstance(error, ContextLengthExceeded):
+            told, reason = self.context_overflow == "length", "length"
+        else:
+            told, reason = self.error_style == "message", "error"
+        return FailureMessage(self.form(error).message, reason) if told else None
+
+    def last_events(self, error: ProxyError, answer: AnswerFormat, *, opened: bool, text_sent: bool) -> bytes:
+        """How a stream that has begun ends with `error`: never as if it were complete.
+
+        opened: whether the role chunk is out. text_sent: whether any text is.
+        """
+        told = self.message(error)
+        if told is None:
+            return event(error_body(self.form(error)))
+        opening = b"" if opened else answer.opening(0)
+        text = f"\n\n{told.text}" if text_sent else told.text
+        usage = usage_body(0, estimate_tokens(len(text)))
+        return opening + answer.delta(0, text) + answer.finish(0, told.finish_reason) + answer.closing(usage)
+
+    def whole_message(self, told: FailureMessage, answer: AnswerFormat) -> bytes:
+        """The body of an answer that is not streamed and holds nothing but the failure."""
+        return answer.whole([(told.text, told.finish_reason)], usage_body(0, estimate_tokens(len(told.text))))

@@ -1,0 +1,33 @@
+"""Every key under which layers and handlers leave something for each other.
+
+| key          | writer                         | readers                                     |
+|--------------|--------------------------------|---------------------------------------------|
+| REQUEST_ID   | request_id                     | request_log, handlers, server               |
+| RECORD       | request_log                    | all layers and handlers, which fill it      |
+| ANSWER       | chat_body                      | error_mapping, handlers                     |
+| CHAT_REQUEST | chat_body; ide_unwrap replaces | ide_unwrap, context_length, handlers        |
+| BODY_KEY     | chat_body                      | auth_resolution                             |
+| CREDENTIALS  | auth_resolution                | handlers                                    |
+
+Of the application, written by `app`: UPSTREAM (SAI, open as long as the application runs) and
+LIFECYCLE (whether it is about to stop).
+"""
+
+from aiohttp import web
+
+from sai_proxy.chat import ChatRequest
+from sai_proxy.credentials import Credential
+from sai_proxy.lifecycle import Lifecycle
+from sai_proxy.openai_api.chat_answer import AnswerFormat
+from sai_proxy.record import RequestRecord
+from sai_proxy.sai_api.upstream import Upstream
+
+REQUEST_ID = web.RequestKey("REQUEST_ID", str)
+RECORD = web.RequestKey("RECORD", RequestRecord)
+ANSWER: web.RequestKey[AnswerFormat] = web.RequestKey("ANSWER")
+CHAT_REQUEST = web.RequestKey("CHAT_REQUEST", ChatRequest)
+BODY_KEY: web.RequestKey[str | None] = web.RequestKey("BODY_KEY")
+CREDENTIALS: web.RequestKey[tuple[Credential, ...]] = web.RequestKey("CREDENTIALS")
+
+UPSTREAM: web.AppKey[Upstream] = web.AppKey("UPSTREAM")
+LIFECYCLE = web.AppKey("LIFECYCLE", Lifecycle)

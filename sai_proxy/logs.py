@@ -1,0 +1,137 @@
+"""Logging: JSON lines to standard output and, if asked for, to a rotated file.
+
+Records go through a bounded queue to a thread of their own, so that a blocked terminal or a full
+disk costs lines, never the event loop's time.
+"""
+
+import logging
+import queue
+import sys
+import threading
+from collections.abc import Callable
+from contextvars import ContextVar
+from datetime import datetime
+from logging.handlers import QueueHandler, QueueListener, RotatingFileHandler
+from pathlib import Path
+from typing import Any
+
+from pythonjsonlogger.core import LogData
+from pythonjsonlogger.msgspec import MsgspecFormatter
+
+MAX_FILE_BYTES = 5 * 1024 * 1024
+BACKUPS = 3
+MAX_QUEUED = 10_000
+STOP_TIMEOUT_S = 2.0
+
+current_request_id: ContextVar[str | None] = ContextVar("current_request_id", default=None)
+"""Written by the request-id layer; every record made while a request is handled carries it."""
+
+logger = logging.getLogger(__name__)
+
+
+class RequestIdFilter(logging.Filter):
+    """Puts the current request's id on the record. It belongs on the queue's handler: the writing
+    thread has another context."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        request_id = current_request_id.get()
+        if request_id is not None and not hasattr(record, "request_id"):
+            record.request_id = request_id
+        return True
+
+
+class LineFormatter(MsgspecFormatter):
+    """One JSON object a line: `time` (ISO 8601, local time with offset), `level`, `logger`,
+    `message`, then the record's extra fields."""
+
+    def __init__(self) -> None:
+        super().__init__(["message"])
+
+    def add_fields(self, log_data: LogData, record: logging.LogRecord, message_dict: dict[str, Any]) -> None:
+        log_data["time"] = datetime.fromtimestamp(record.created).astimezone().isoformat(timespec="milliseconds")
+        log_data["level"] = record.levelname
+        log_data["logger"] = record.name
+        super().add_fields(log_data, record, message_dict)
+
+
+class BoundedQueueHandler(QueueHandler):
+    """Hands records over as they are, and counts those for which there was no room."""
+
+    def __init__(self, records: "queue.Queue[Any]") -> None:
+        super().__init__(records)
+        self.dropped = 0
+
+    def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
+        return record
+
+    def enqueue(self, record: logging.LogRecord) -> None:
+        try:
+            self.queue.put_nowait(record)
+        except queue.Full:
+            self.dropped += 1
+
+
+class StdoutHandler(logging.StreamHandler[Any]):
+    """A closed standard output is no reason to stop serving, nor to fill standard error."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's name)
+        pass
+
+
+class FileHandler(RotatingFileHandler):
+    """A rotated file. The first line that cannot be written is a warning, the rest are lost."""
+
+    def __init__(self, path: str) -> None:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        super().__init__(path, maxBytes=MAX_FILE_BYTES, backupCount=BACKUPS, encoding="utf-8")
+        self._warned = False
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's name)
+        if not self._warned:
+            self._warned = True
+            logger.warning("the log file cannot be written", extra={"log_file": self.baseFilename})
+
+
+class LogWriter(QueueListener):
+    """The writing thread, which does not hold the process back if its output is stuck."""
+
+    def stop(self) -> None:
+        thread: threading.Thread | None = self._thread
+        if thread is None:
+            return
+        try:
+            self.enqueue_sentinel()
+        except queue.Full:
+            return
+        thread.join(STOP_TIMEOUT_S)
+        self._thread = None
+
+
+def configure_logging(*, verbose: bool = False, log_file: str | None = None) -> Callable[[], None]:
+    """Set up the root logger, and return what flushes and ends it."""
+    handlers: list[logging.Handler] = [StdoutHandler(sys.stdout)]
+    failure: OSError | None = None
+    if log_file:
+        try:
+            handlers.append(FileHandler(log_file))
+        except OSError as exc:
+            failure = exc
+    formatter = LineFormatter()
+    for handler in handlers:
+        handler.setFormatter(formatter)
+
+    records: queue.Queue[Any] = queue.Queue(MAX_QUEUED)
+    entry = BoundedQueueHandler(records)
+    entry.addFilter(RequestIdFilter())
+    root = logging.getLogger()
+    root.handlers[:] = [entry]
+    root.setLevel(logging.INFO)
+    for ours in ("sai_proxy", "middlewares"):
+        logging.getLogger(ours).setLevel(logging.DEBUG if verbose else logging.INFO)
+    logging.getLogger("aiohttp_retry").setLevel(logging.WARNING)  # its steps are in our own lines
+
+    writer = LogWriter(records, *handlers)
+    writer.start()
+    if failure is not None:
+        logger.warning("no log file", extra={"log_file": log_file, "problem": failure.strerror})
+    return writer.stop

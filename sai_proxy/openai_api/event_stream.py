@@ -1,0 +1,17 @@
+"""Framing of server-sent events, in the narrow form that every known client reads.
+
+One `data:` line and a blank line an event; no `event:`, `id:` or `retry:` line and no empty data,
+each of which some SDK fails on. A keep-alive is a comment with one newline: a blank line after a
+comment ends the stream of some Go clients.
+"""
+
+CONTENT_TYPE = "text/event-stream"
+HEADERS = {"Content-Type": CONTENT_TYPE, "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+
+KEEP_ALIVE = b": keep-alive\n"
+DONE = b"data: [DONE]\n\n"
+
+
+def event(data: bytes) -> bytes:
+    """One event. `data` is JSON without raw newlines."""
+    return b"data: " + data + b"\n\n"

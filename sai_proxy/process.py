@@ -1,0 +1,105 @@
+"""The process: settings, logging, the event loop, and the server or the simulator in it."""
+
+import logging
+from collections.abc import Coroutine, Mapping
+from typing import Any
+
+import uvloop
+
+from sai_proxy import __version__
+from sai_proxy.app import create_app
+from sai_proxy.environment import read_settings
+from sai_proxy.failures import FailurePolicy
+from sai_proxy.logs import configure_logging
+from sai_proxy.server import has_c_parser, serve_until_stopped
+from sai_proxy.settings import Settings
+from sai_proxy.simulator import run_simulator_at, simulator
+
+logger = logging.getLogger(__name__)
+
+SIMULATOR_MODEL = "simulator"
+_DEMO = {"SAI_TEMPLATE_ID": "aaaaaaaaaaaaaaaaaaaaaaaa", "SAI_KEY": "demo-key", "SAI_COOKIE": "demo-cookie"}
+
+
+class StartFault(Exception):
+    """The server could not start, for a reason outside its configuration."""
+
+
+def run_server(environ: Mapping[str, str], *, demo: bool = False) -> None:
+    """Serve until stopped. Raises ConfigurationFault or StartFault, each in plain lines."""
+    if not demo:
+        _run(_serve(read_settings(environ)), read_settings(environ))
+        return
+    # Where the simulator listens is known only later; all else is checked before anything starts.
+    without_sai = {name: value for name, value in environ.items() if not name.startswith("SAI_")}
+    settings = read_settings({**without_sai, **_DEMO, "SAI_URL": "http://127.0.0.1:1"})
+    _run(_serve_demo({**without_sai, **_DEMO}), settings)
+
+
+def run_simulator(host: str, port: int) -> None:
+    """Serve the simulator alone, until stopped. Raises StartFault."""
+    stop_logging = configure_logging(verbose=True)
+    try:
+        uvloop.run(run_simulator_at(host, port))
+    except OSError as exc:
+        raise StartFault(f"cannot listen on {host}:{port}: {exc.strerror}") from exc
+    except KeyboardInterrupt:
+        pass
+    finally:
+        stop_logging()
+
+
+def _run(main: Coroutine[Any, Any, None], settings: Settings) -> None:
+    stop_logging = configure_logging(verbose=settings.verbose_logging, log_file=settings.log_file)
+    try:
+        uvloop.run(main)
+    except OSError as exc:
+        raise StartFault(f"cannot listen on {settings.host}:{settings.port}: {exc.strerror or exc}") from exc
+    finally:
+        stop_logging()
+
+
+async def _serve_demo(environ: Mapping[str, str]) -> None:
+    async with simulator() as sai:
+        logger.warning(
+            "DEMO: every answer comes from the built-in SAI simulator, none from SAI", extra={"simulator": sai.url}
+        )
+        await _serve(read_settings({**environ, "SAI_URL": sai.url}), {"x-sai-model": SIMULATOR_MODEL})
+
+
+async def _serve(settings: Settings, answer_headers: dict[str, str] | None = None) -> None:
+    _warn_of_risks(settings)
+
+    def announce(port: int) -> None:
+        shown = "localhost" if settings.host in ("0.0.0.0", "::") else settings.host
+        logger.info(
+            "listening",
+            extra={
+                "version": __version__,
+                "base_url": f"http://{shown}:{port}/v1",
+                "models": list(settings.models),
+                "sai_url": settings.sai_url,
+            },
+        )
+
+    await serve_until_stopped(
+        create_app(settings, answer_headers=answer_headers),
+        settings.host,
+        settings.port,
+        drain_delay_s=settings.drain_delay,
+        shutdown_timeout_s=settings.shutdown_timeout,
+        policy=FailurePolicy(settings.error_style, settings.context_overflow, settings.messages_lang),
+        answer_headers=answer_headers,
+        announce=announce,
+    )
+
+
+def _warn_of_risks(settings: Settings) -> None:
+    if not settings.access_tokens:
+        logger.warning("ACCESS_TOKENS is not set: whoever reaches this server uses SAI with the system's credentials")
+    if not settings.sai_tls_verify:
+        logger.warning("SAI_TLS_VERIFY is false: whoever stands between this server and SAI can read all of it")
+    if not has_c_parser():
+        logger.warning(
+            "aiohttp's C parser is missing: HTTP is parsed by slower code that reads some requests differently"
+        )

@@ -1,0 +1,46 @@
+"""What there is to say of one request when it ends: the material of its log line."""
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+
+@dataclass(slots=True)
+class RequestRecord:
+    """Filled on the way by whoever learns something. Times are seconds of the loop's monotonic clock.
+
+    roles: how many messages of each role. chars: characters of all messages, after unwrapping.
+    credential: kind and source of the last one tried, such as `user_key`; never a value.
+    """
+
+    started: float
+    model: str | None = None
+    sai_model: str | None = None
+    stream: bool | None = None
+    messages: int | None = None
+    roles: dict[str, int] | None = None
+    chars: int | None = None
+    unwrapped: int = 0
+    credential: str | None = None
+    attempts: int = 0
+    fallback: bool = False
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    usage_estimated: bool | None = None
+    first_byte: float | None = None
+    finish_reason: str | None = None
+    error: str | None = None
+    client_disconnected: bool = False
+
+    def as_fields(self, now: float) -> dict[str, Any]:
+        """Fields of the log line; what never came up is left out."""
+        shown = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _TIMES}
+        duration = now - self.started
+        shown["duration_s"] = round(duration, 4)
+        if self.first_byte is not None:
+            shown["ttfb_s"] = round(self.first_byte - self.started, 4)
+        if self.completion_tokens and duration > 0:
+            shown["tokens_per_s"] = round(self.completion_tokens / duration, 1)
+        return {name: value for name, value in shown.items() if value is not None}
+
+
+_TIMES = {"started", "first_byte"}

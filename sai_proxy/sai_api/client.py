@@ -1,0 +1,265 @@
+"""The connection to SAI's `execute`: the only module that opens one."""
+
+import asyncio
+import logging
+import socket
+import ssl
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+import aiohttp
+import msgspec
+from aiohttp_retry import JitterRetry, RetryClient
+
+from sai_proxy import __version__, errors
+from sai_proxy.chat import Question, Usage
+from sai_proxy.credentials import Credential
+from sai_proxy.error_table import timeout_facts
+from sai_proxy.sai_api import template
+from sai_proxy.sai_api.text import TextDecoder, text_decoder
+from sai_proxy.sai_api.upstream import Attempts
+
+logger = logging.getLogger(__name__)
+
+RETRIED_STATUSES = {502, 503, 504}
+FIRST_BACKOFF_S = 0.25
+MAX_BACKOFF_S = 8.0
+TCP_KEEPALIVE_S = 60
+DNS_CACHE_S = 30
+"""Short, since a changed address of SAI's shall be found without a restart."""
+
+_MAX_ERROR_BYTES = 64 * 1024
+_SNIFFED_CHARS = 512
+
+
+class SaiRetry(JitterRetry):
+    """When to ask again: nothing has reached the client yet, so a connection that failed, a timeout
+    and a gateway's status may be tried anew. One object a call: it counts."""
+
+    def __init__(self, retries: int, counter: Attempts) -> None:
+        super().__init__(
+            attempts=retries + 1,
+            start_timeout=FIRST_BACKOFF_S,
+            max_timeout=MAX_BACKOFF_S,
+            random_interval_size=FIRST_BACKOFF_S,
+            statuses=RETRIED_STATUSES,
+            exceptions={aiohttp.ClientConnectionError, asyncio.TimeoutError},
+            retry_all_server_errors=False,
+        )
+        self.counter = counter
+        self.retried = False
+
+    def get_timeout(self, attempt: int, response: aiohttp.ClientResponse | None = None) -> float:
+        """Seconds to wait before the next try: SAI's Retry-After, else a jittered back-off."""
+        self.retried = True
+        self.counter.attempts += 1
+        wait: float | None = None
+        if response is not None:
+            if "Retry-After" in response.headers:
+                wait = template.read_retry_after(response.headers, _now())
+            response.close()  # the retry client drops it, with its connection still open
+        if wait is None:
+            wait = float(super().get_timeout(attempt, response))
+        logger.warning(
+            "asking SAI again",
+            extra={"attempt": attempt + 1, "wait_s": round(wait, 3), "status": response.status if response else None},
+        )
+        return wait
+
+
+class SaiClient:
+    """`execute` of one SAI, over a pool of connections that all requests share.
+
+    request_timeout_s: one attempt, from connecting to the answer's last byte. idle_timeout_s:
+    between two pieces of an answer.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        request_timeout_s: float,
+        connect_timeout_s: float,
+        idle_timeout_s: float,
+        max_retries: int,
+        tls: ssl.SSLContext | bool = True,
+    ) -> None:
+        self._base_url = base_url
+        self._request_timeout_s = request_timeout_s
+        self._connect_timeout_s = connect_timeout_s
+        self._idle_timeout_s = idle_timeout_s
+        self._max_retries = max_retries
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                limit=0,  # the default of 100 would queue requests where nobody sees it
+                ssl=tls,
+                ttl_dns_cache=DNS_CACHE_S,
+                socket_factory=_make_socket,
+            ),
+            cookie_jar=aiohttp.DummyCookieJar(),  # one user's session must never travel with another's call
+            timeout=aiohttp.ClientTimeout(total=request_timeout_s, connect=connect_timeout_s),
+            headers={
+                "Accept": template.ACCEPT,
+                "Accept-Encoding": "gzip, deflate",
+                "Content-Type": "application/json",
+                "User-Agent": f"sai-proxy/{__version__}",
+            },
+        )
+        self._retrying = RetryClient(self._session)
+
+    async def close(self) -> None:
+        await self._session.close()
+
+    async def ask(self, question: Question, credential: Credential, counter: Attempts) -> "SaiReply":
+        """Returns when SAI has answered with a good status and what follows is no login page."""
+        payload = template.build_payload(question, time.time_ns() // 1_000_000)
+        if logger.isEnabledFor(logging.DEBUG):
+            logger.debug("payload for SAI", extra={"payload": payload, "credential": credential.label})
+        counter.attempts += 1
+        retry = SaiRetry(self._max_retries, counter)
+        try:
+            response = await self._retrying.post(
+                template.execute_url(self._base_url, question.route),
+                data=msgspec.json.encode(payload),
+                headers=[credential.header],
+                allow_redirects=False,
+                retry_options=retry,
+            )
+        except (aiohttp.ClientError, TimeoutError) as exc:
+            raise self._failure(exc, retried=retry.retried) from exc
+        reply = SaiReply(response, self._idle_timeout_s, self._request_timeout_s)
+        try:
+            await self._check(response, reply, credential, retried=retry.retried)
+        except BaseException:
+            reply.close()
+            raise
+        return reply
+
+    async def _check(
+        self, response: aiohttp.ClientResponse, reply: "SaiReply", credential: Credential, *, retried: bool
+    ) -> None:
+        if not 200 <= response.status < 300:
+            body = await _read_start(response, _MAX_ERROR_BYTES)
+            raise template.failure_of(response.status, response.headers, body, credential, now=_now(), retried=retried)
+        content_type = response.headers.get("Content-Type", "")
+        if content_type.lower().startswith("text/html"):
+            start = await reply.peek(_SNIFFED_CHARS)
+            if template.looks_like_web_page(content_type, start):
+                raise template.login_page_failure(await reply.peek(_MAX_ERROR_BYTES), credential)
+
+    def _failure(self, exc: Exception, *, retried: bool) -> errors.ProxyError:
+        """Why there is no answer. Details name the exception's class: its text may hold a header."""
+        detail = type(exc).__name__
+        match exc:
+            case aiohttp.ConnectionTimeoutError():
+                return errors.UpstreamTimeout(timeout_facts(self._connect_timeout_s), detail=detail, retried=retried)
+            case TimeoutError():
+                return errors.UpstreamTimeout(timeout_facts(self._request_timeout_s), detail=detail, retried=retried)
+            case aiohttp.ClientSSLError():
+                return errors.UpstreamTlsError(detail=f"{detail}: {exc}")
+            case aiohttp.ClientConnectorError():
+                return errors.UpstreamUnreachable(
+                    detail=f"{detail}: {exc}", retried=retried, retry_after_s=template.DEFAULT_RETRY_AFTER_S
+                )
+        return errors.UpstreamProtocolError(detail=detail, retried=retried)
+
+
+class SaiReply:
+    """An answer of `execute` whose status was good."""
+
+    def __init__(self, response: aiohttp.ClientResponse, idle_timeout_s: float, request_timeout_s: float) -> None:
+        self.model = response.headers.get("model")
+        self.usage: Usage = template.read_usage(response.headers)
+        self._response = response
+        self._decoder: TextDecoder = text_decoder(response.headers.get("Content-Type", ""))
+        self._idle_timeout_s = idle_timeout_s
+        self._request_timeout_s = request_timeout_s
+        self._loop = asyncio.get_running_loop()
+        self._deadline = self._loop.time() + idle_timeout_s
+        self._peeked: str | None = None
+        self._ended = False
+
+    async def read(self) -> str | None:
+        if self._peeked:
+            text, self._peeked = self._peeked, None
+            return text
+        while not self._ended:
+            data = await self._receive()
+            self._ended = not data
+            text = self._decoder.feed(data) if data else self._decoder.end()
+            if text:
+                return text
+        return None
+
+    async def peek(self, chars: int) -> str:
+        """At least `chars` characters of the beginning, or all there is; `read` starts with them."""
+        start = self._peeked or ""
+        self._peeked = None
+        while len(start) < chars and (text := await self.read()) is not None:
+            start += text
+        self._peeked = start
+        return start
+
+    def close(self) -> None:
+        self._response.close()
+
+    async def _receive(self) -> bytes:
+        """The bytes that have arrived, or the next to arrive; none at the end."""
+        content = self._response.content
+        try:
+            data = content.read_nowait()
+            if not data:
+                async with asyncio.timeout_at(self._deadline):
+                    data = await content.readany()
+        except TimeoutError as exc:
+            idle = self._loop.time() >= self._deadline
+            limit = self._idle_timeout_s if idle else self._request_timeout_s
+            raise errors.UpstreamTimeout(timeout_facts(limit), detail="in mid-answer") from exc
+        except aiohttp.ClientError as exc:
+            raise errors.UpstreamProtocolError(detail=f"in mid-answer: {type(exc).__name__}") from exc
+        self._deadline = self._loop.time() + self._idle_timeout_s
+        return data
+
+
+async def _read_start(response: aiohttp.ClientResponse, limit: int) -> str:
+    """As much of a failure's body as can be had; a body that breaks off is no second failure."""
+    body = bytearray()
+    try:
+        while len(body) < limit and (data := await response.content.read(limit)):
+            body += data
+    except (aiohttp.ClientError, TimeoutError):
+        logger.debug("the body of SAI's failure broke off")
+    return bytes(body[:limit]).decode("utf-8", "replace")
+
+
+def _make_socket(address: Any) -> socket.socket:
+    """TCP keep-alive, since load balancers forget a connection on which SAI thinks for long."""
+    family, kind, protocol, _, _ = address
+    sock = socket.socket(family, kind, protocol)
+    sock.setblocking(False)
+    enable_tcp_keepalive(sock)
+    return sock
+
+
+def enable_tcp_keepalive(sock: Any) -> None:
+    """Probe a silent peer every TCP_KEEPALIVE_S seconds, where the platform has such a setting."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name in ("TCP_KEEPIDLE", "TCP_KEEPINTVL"):
+        if hasattr(socket, name):
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), TCP_KEEPALIVE_S)
+
+
+def tls_setting(*, verify: bool, ca_file: str | None) -> ssl.SSLContext | bool:
+    """What the connector takes: the platform's trust, that and another authority's, or (False) none."""
+    if not verify:
+        return False
+    if ca_file is None:
+        return True
+    context = ssl.create_default_context()
+    context.load_verify_locations(ca_file)
+    return context
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

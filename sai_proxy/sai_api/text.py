@@ -1,0 +1,144 @@
+"""Bytes of an answer's body to text, piece by piece as they arrive.
+
+A character, or an escape of a JSON string, that is cut by a network boundary is held back until it
+is whole; bytes that are no text become U+FFFD, and nothing else changes.
+"""
+
+import codecs
+import re
+from typing import Protocol
+
+from sai_proxy.errors import UpstreamProtocolError
+
+
+class TextDecoder(Protocol):
+    def feed(self, data: bytes) -> str:
+        """The text that `data` completes, possibly none."""
+        ...
+
+    def end(self) -> str:
+        """What was held back. Raises UpstreamProtocolError if the body ended too early."""
+        ...
+
+
+def text_decoder(content_type: str) -> TextDecoder:
+    """The decoder for a body of this Content-Type: JSON may be one quoted string, and all else is
+    text in its charset, UTF-8 unless it names another."""
+    media_type, _, parameters = content_type.partition(";")
+    charset = re.search(r"charset\s*=\s*\"?([^\s\";]+)", parameters, re.IGNORECASE)
+    plain = PlainText(charset[1] if charset else "utf-8")
+    return JsonText(plain) if media_type.strip().lower() == "application/json" else plain
+
+
+class PlainText:
+    def __init__(self, charset: str = "utf-8") -> None:
+        try:
+            factory = codecs.getincrementaldecoder(charset)
+            self._decoder = factory(errors="replace")
+            self._decoder.decode(b"")  # some codecs are not for text
+        except (LookupError, TypeError, AssertionError):
+            self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+
+    def feed(self, data: bytes) -> str:
+        return self._decoder.decode(data)
+
+    def end(self) -> str:
+        return self._decoder.decode(b"", final=True)
+
+
+_SIMPLE = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", '"': '"', "\\": "\\", "/": "/"}
+_PLAIN_RUN = re.compile(r'[^"\\]+')
+_UNICODE = re.compile(r"\\u([0-9a-fA-F]{4})")
+_SPACE = " \t\r\n"
+
+
+class JsonText:
+    """A body of type application/json: one quoted string is decoded, anything else passes as it is
+    (a model that was asked for JSON wrote it)."""
+
+    def __init__(self, plain: PlainText) -> None:
+        self._plain = plain
+        self._held = ""
+        self._state = "start"
+
+    def feed(self, data: bytes) -> str:
+        return self._take(self._plain.feed(data))
+
+    def end(self) -> str:
+        text = self._take(self._plain.end())
+        if self._state == "start":
+            return text + self._held
+        if self._state == "inside":
+            raise UpstreamProtocolError(detail="a JSON string ended before its closing quote")
+        return text
+
+    def _take(self, text: str) -> str:
+        if self._state == "verbatim":
+            return text
+        text = self._held + text
+        self._held = ""
+        if self._state == "start":
+            bare = text.lstrip(_SPACE)
+            if not bare:
+                self._held = text
+                return ""
+            if bare[0] != '"':
+                self._state = "verbatim"
+                return text
+            self._state, text = "inside", bare[1:]
+        return self._inside(text) if self._state == "inside" else self._after(text)
+
+    def _inside(self, text: str) -> str:
+        pieces: list[str] = []
+        at = 0
+        while at < len(text):
+            if run := _PLAIN_RUN.match(text, at):
+                pieces.append(run[0])
+                at = run.end()
+            elif text[at] == '"':
+                self._state = "after"
+                self._after(text[at + 1 :])
+                break
+            else:
+                step = self._escape(text, at)
+                if step is None:
+                    self._held = text[at:]
+                    break
+                piece, at = step
+                pieces.append(piece)
+        return "".join(pieces)
+
+    def _escape(self, text: str, at: int) -> tuple[str, int] | None:
+        """The character escaped at `at` and where it ends, or None if it is cut."""
+        if at + 1 >= len(text):
+            return None
+        if text[at + 1] != "u":
+            simple = _SIMPLE.get(text[at + 1])
+            if simple is None:
+                raise UpstreamProtocolError(detail="a JSON string with an invalid escape")
+            return simple, at + 2
+        if at + 6 > len(text):
+            return None
+        high = _code_unit(text, at)
+        if not 0xD800 <= high <= 0xDFFF:
+            return chr(high), at + 6
+        rest = text[at + 6 : at + 12]
+        if high < 0xDC00 and len(rest) < 6 and "\\u".startswith(rest[:2]):
+            return None  # the second half of a pair may still come
+        if high < 0xDC00 and rest.startswith("\\u"):
+            low = _code_unit(text, at + 6)
+            if 0xDC00 <= low <= 0xDFFF:
+                return chr(0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00)), at + 12
+        return "\ufffd", at + 6
+
+    def _after(self, text: str) -> str:
+        if text.strip(_SPACE):
+            raise UpstreamProtocolError(detail="text after the end of a JSON string")
+        return ""
+
+
+def _code_unit(text: str, at: int) -> int:
+    match = _UNICODE.match(text, at)
+    if match is None:
+        raise UpstreamProtocolError(detail="a JSON string with an invalid escape")
+    return int(match[1], 16)

@@ -1,0 +1,52 @@
+"""The configuration: one frozen object, read once from the environment."""
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from sai_proxy.chat import Route
+from sai_proxy.credentials import Credential
+from sai_proxy.error_table import Language
+
+Seconds = Annotated[float, Meta(gt=0, le=86_400)]
+SecondsOrNone = Annotated[float, Meta(ge=0, le=86_400)]
+Count = Annotated[int, Meta(ge=1)]
+Port = Annotated[int, Meta(ge=1, le=65_535)]
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """What `environment` reads. Durations are in seconds, sizes in bytes; a plain field's variable is
+    its name in capitals."""
+
+    sai_url: str
+    sai_template_id: str
+    system_key: Credential | None = None
+    system_cookie: Credential | None = None
+    models: Mapping[str, Route]
+    host: str = "0.0.0.0"
+    port: Port = 4000
+    request_timeout: Seconds = 600
+    max_retries: Annotated[int, Meta(ge=0, le=20)] = 3
+    sai_connect_timeout: Seconds = 10
+    stream_idle_timeout: Seconds = 120
+    context_limit_tokens: Count = 128_000
+    context_overflow: Literal["length", "error"] = "length"
+    error_style: Literal["openai", "message"] = "openai"
+    messages_lang: Language = "es"
+    access_tokens: frozenset[str] = frozenset()
+    placeholder_keys: frozenset[str] = frozenset({"raspberry"})
+    ide_unwrap: bool = True
+    sai_tls_verify: bool = True
+    sai_ca_file: str | None = None
+    max_body_bytes: Count = 16 * 1024 * 1024
+    body_timeout: Seconds = 60
+    stream_chunk_chars: Count = 256
+    heartbeat_seconds: Seconds = 10
+    shutdown_timeout: SecondsOrNone = 30
+    drain_delay: SecondsOrNone = 0
+    log_file: str | None = None
+    verbose_logging: bool = False
+
+    def __repr__(self) -> str:
+        return f"<Settings for {self.host}:{self.port}>"  # some fields are secret

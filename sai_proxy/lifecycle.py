@@ -15,6 +15,11 @@ class Lifecycle:
         self._expired = False
         self._running: set[asyncio.Task[object]] = set()
 
+    @property
+    def answering(self) -> int:
+        """How many answers are running."""
+        return len(self._running)
+
     @contextmanager
     def running(self) -> Iterator[None]:
         """Marks the current task as an answer in the making. Raises ServerStopping in it when its

@@ -132,9 +132,10 @@ async def send(request: web.Request, script: Script, headers: dict[str, str], bo
         raise reset(request)
     if "cut" in script:
         raise _break(request, b"")
-    await response.write_eof()
     if "extra" in script and request.transport is not None:
+        await asyncio.sleep(0.01)  # in a packet of their own, as after an answer that seemed complete
         request.transport.write(b"and some bytes more")
+    await response.write_eof()
     return response
 
 

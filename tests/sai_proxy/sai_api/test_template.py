@@ -1,0 +1,185 @@
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from sai_proxy import errors
+from sai_proxy.chat import ChatMessage, Question, Route, Usage
+from sai_proxy.credentials import Credential, Kind, Source
+from sai_proxy.sai_api import template
+
+NOW = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
+USER = Credential("key", "user", "the-users-key")
+
+
+def payload(*messages: tuple[str, str]) -> dict[str, Any]:
+    conversation = tuple(ChatMessage(role, (text,)) for role, text in messages)
+    return template.build_payload(Question(conversation, Route("t")), 1000)
+
+
+def test_the_payload_has_system_user_and_history() -> None:
+    assert payload(
+        ("system", "a"), ("system", "b"), ("user", "1"), ("assistant", ""), ("system", "late"), ("user", "2")
+    ) == {
+        "inputs": {"system": "a\n\nb", "user": "2"},
+        "chatMessages": [
+            {"content": "1", "role": "user", "id": 1000},
+            {"content": "", "role": "assistant", "id": 1001},
+            {"content": "late", "role": "system", "id": 1002},
+            {"content": "2", "role": "user", "id": 1003},
+        ],
+    }
+
+
+def test_without_a_system_message_its_input_is_empty() -> None:
+    assert payload(("user", "1"))["inputs"] == {"system": "", "user": "1"}
+
+
+def test_system_messages_alone_have_no_history() -> None:
+    assert payload(("system", "a"), ("system", "b")) == {"inputs": {"system": "a\n\nb", "user": "b"}}
+
+
+def test_text_parts_are_joined_by_newlines() -> None:
+    question = Question((ChatMessage("user", ("a", "b")),), Route("t"))
+    assert template.build_payload(question, 0)["inputs"]["user"] == "a\nb"
+
+
+def test_the_url_carries_an_encoded_override() -> None:
+    assert template.execute_url("https://s", Route("t1")) == "https://s/api/templates/t1/execute"
+    assert template.execute_url("https://s", Route("t1", "a/b c&d")).endswith("?modelOverride=a%2Fb%20c%26d")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "completion", "usage"),
+    [
+        ("12", "0", Usage(12, 0)),
+        (None, None, Usage(None, None)),
+        ("", "7", Usage(None, 7)),
+        ("-1", "many", Usage(None, None)),
+        ("1.5", "9999999999", Usage(None, None)),
+        ("²", " 5 ", Usage(None, 5)),
+    ],
+)
+def test_usage_is_read_where_it_is_sensible(prompt: str | None, completion: str | None, usage: Usage) -> None:
+    headers = {"prompttokens": prompt, "completiontokens": completion}
+    assert template.read_usage({k: v for k, v in headers.items() if v is not None}) == usage
+
+
+def failure(status: int, body: str = "", headers: dict[str, str] | None = None, **options: Any) -> errors.ProxyError:
+    return template.failure_of(status, headers or {}, body, options.pop("credential", USER), now=NOW, **options)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind"),
+    [
+        (401, "", errors.CredentialRejected),
+        (403, "", errors.PermissionDenied),
+        (500, "ACCESS DENIED to it", errors.PermissionDenied),
+        (500, "The tool is not in your favourites", errors.PermissionDenied),
+        (400, "you are not its owner", errors.PermissionDenied),
+        (500, "Unauthorized", errors.PermissionDenied),
+        (429, "Test template usage limit exceeded", errors.RateLimited),
+        (429, "Template usage limit exceeded.", errors.RateLimited),
+        (429, "anything", errors.RateLimited),
+        (500, "prompt is too long: 210000 tokens", errors.ContextLengthExceeded),
+        (500, "Prompt Is Too Long", errors.ContextLengthExceeded),
+        (500, "maximum context length is 128000", errors.ContextLengthExceeded),
+        (400, "context_length_exceeded", errors.ContextLengthExceeded),
+        (500, "OpenAICompatible", errors.UpstreamError),
+        (500, "", errors.UpstreamError),
+        (502, "<html>Bad gateway</html>", errors.UpstreamError),
+        (503, "", errors.UpstreamError),
+        (504, "", errors.UpstreamError),
+        (418, "", errors.UpstreamError),
+        (400, "{}", errors.UpstreamRejected),
+        (422, "", errors.UpstreamRejected),
+        (404, "Not Found", errors.TemplateNotFound),
+        (408, "", errors.UpstreamTimeout),
+        (409, "", errors.UpstreamConflict),
+        (413, "", errors.UpstreamTooLarge),
+    ],
+)
+def test_a_status_and_its_body_mean_one_failure(status: int, body: str, kind: type[errors.ProxyError]) -> None:
+    assert type(failure(status, body)) is kind
+
+
+@pytest.mark.parametrize(
+    ("location", "kind"),
+    [
+        ("https://login.microsoftonline.com/common", errors.CredentialRejected),
+        ("/Account/Login?ReturnUrl=%2F", errors.CredentialRejected),
+        ("https://sai.example.com/elsewhere", errors.UpstreamError),
+        ("", errors.UpstreamError),
+    ],
+)
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_to_a_login_page_is_a_refused_credential(
+    status: int, location: str, kind: type[errors.ProxyError]
+) -> None:
+    assert type(failure(status, headers={"Location": location})) is kind
+
+
+@pytest.mark.parametrize(
+    ("source", "kind", "error"),
+    [
+        ("user", "key", errors.CredentialRejected),
+        ("user", "cookie", errors.CredentialRejected),
+        ("system", "key", errors.SystemCredentialRejected),
+        ("system", "cookie", errors.SystemCredentialRejected),
+    ],
+)
+def test_whose_credential_was_refused_decides_the_error(
+    source: Source, kind: Kind, error: type[errors.ProxyError]
+) -> None:
+    assert type(failure(401, credential=Credential(kind, source, "v"))) is error
+
+
+def test_sais_text_goes_to_the_detail_cut_and_without_the_credential() -> None:
+    error = failure(500, "key the-users-key is fine " + "x" * 1000)
+    assert error.detail is not None
+    assert "the-users-key" not in error.detail
+    assert len(error.detail) < 600
+    assert "x" not in "".join(map(str, error.facts.values()))
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("7", 7),
+        ("0", 1),
+        ("99999", 120),
+        (None, 5),
+        ("soon", 5),
+        ("-3", 5),
+        ("Thu, 01 Jan 2026 12:00:30 GMT", 30),
+        ("Thu, 01 Jan 2026 11:00:00 GMT", 1),
+    ],
+)
+def test_retry_after_is_read_in_both_forms_and_kept_within_bounds(text: str | None, seconds: int) -> None:
+    headers = {} if text is None else {"Retry-After": text}
+    assert template.read_retry_after(headers, NOW) == seconds
+    error = failure(429, headers=headers)
+    assert error.retry_after_s == seconds
+
+
+@pytest.mark.parametrize(
+    ("page", "kind"),
+    [
+        ("<html><title>Sign in to your account</title></html>", errors.CredentialRejected),
+        ("<html><script src='https://login.microsoftonline.com/x'></script>", errors.CredentialRejected),
+        ("<html><body id='ConvergedSignIn'>", errors.CredentialRejected),
+        ("<html>Microsoft ... SignIn", errors.CredentialRejected),
+        ("<html>maintenance</html>", errors.UpstreamError),
+    ],
+)
+def test_a_web_page_is_a_login_page_or_no_answer(page: str, kind: type[errors.ProxyError]) -> None:
+    assert template.looks_like_web_page("text/html; charset=utf-8", page)
+    assert type(template.login_page_failure(page, USER)) is kind
+
+
+@pytest.mark.parametrize(
+    ("content_type", "start"),
+    [("text/plain", "<html>"), ("application/json", "<!DOCTYPE html>"), ("text/html", "Use <html> as the root")],
+)
+def test_a_models_text_about_html_is_no_web_page(content_type: str, start: str) -> None:
+    assert not template.looks_like_web_page(content_type, start)

@@ -1,0 +1,181 @@
+from pathlib import Path
+
+import pytest
+
+from sai_proxy.chat import Route
+from sai_proxy.environment import PLAIN_VARIABLES, ConfigurationFault, read_settings, shown_settings
+from sai_proxy.settings import Settings
+from tests.support import environment
+
+URL = "https://sai.example.com"
+
+
+def faults(**changes: str) -> list[str]:
+    with pytest.raises(ConfigurationFault) as caught:
+        read_settings(environment(URL, **changes), Path("/nonexistent"))
+    return caught.value.faults
+
+
+def test_defaults() -> None:
+    settings = read_settings({"SAI_URL": URL + "/", "SAI_TEMPLATE_ID": "t1", "SAI_KEY": "k"}, Path("/nonexistent"))
+    assert settings.sai_url == URL
+    assert (settings.host, settings.port) == ("0.0.0.0", 4000)
+    assert (settings.request_timeout, settings.max_retries) == (600, 3)
+    assert (settings.sai_connect_timeout, settings.stream_idle_timeout) == (10, 120)
+    assert settings.models == {"sai-model": Route("t1")}
+    assert (settings.context_limit_tokens, settings.context_overflow) == (128_000, "length")
+    assert (settings.error_style, settings.messages_lang) == ("openai", "es")
+    assert settings.access_tokens == frozenset()
+    assert settings.placeholder_keys == {"raspberry"}
+    assert (settings.ide_unwrap, settings.sai_tls_verify, settings.sai_ca_file) == (True, True, None)
+    assert settings.max_body_bytes == 16 * 1024 * 1024
+    assert (settings.stream_chunk_chars, settings.heartbeat_seconds) == (256, 10)
+    assert (settings.shutdown_timeout, settings.drain_delay) == (30, 0)
+    assert (settings.log_file, settings.verbose_logging) == (None, False)
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "value"),
+    [
+        ("HOST", "127.0.0.1", "127.0.0.1"),
+        ("PORT", "8080", 8080),
+        ("REQUEST_TIMEOUT", "1.5", 1.5),
+        ("MAX_RETRIES", "0", 0),
+        ("CONTEXT_OVERFLOW", "error", "error"),
+        ("ERROR_STYLE", "message", "message"),
+        ("MESSAGES_LANG", "en", "en"),
+        ("IDE_UNWRAP", "false", False),
+        ("VERBOSE_LOGGING", "True", True),
+        ("LOG_FILE", "/tmp/x.log", "/tmp/x.log"),
+        ("STREAM_CHUNK_CHARS", " 10 ", 10),
+        ("PORT", "", 4000),
+    ],
+)
+def test_a_variable_reaches_its_field(variable: str, text: str, value: object) -> None:
+    assert getattr(read_settings(environment(URL, **{variable: text})), variable.lower()) == value
+
+
+@pytest.mark.parametrize(
+    ("variable", "text"),
+    [
+        ("PORT", "http"),
+        ("PORT", "70000"),
+        ("REQUEST_TIMEOUT", "0"),
+        ("REQUEST_TIMEOUT", "nan"),
+        ("REQUEST_TIMEOUT", "soon"),
+        ("MAX_RETRIES", "-1"),
+        ("CONTEXT_OVERFLOW", "maybe"),
+        ("ERROR_STYLE", "html"),
+        ("MESSAGES_LANG", "fr"),
+        ("IDE_UNWRAP", "yes please"),
+        ("MAX_BODY_BYTES", "16MiB"),
+        ("SAI_URL", "sai.example.com"),
+        ("SAI_URL", "ftp://sai.example.com"),
+        ("SAI_URL", "https://sai.example.com:port"),
+        ("SAI_TEMPLATE_ID", "a/b"),
+        ("SAI_MODELS", "a,a"),
+        ("SAI_MODELS", "=t"),
+        ("SAI_CA_FILE", "/no/such/file"),
+    ],
+)
+def test_a_malformed_value_is_one_line_with_name_finding_and_what_is_allowed(variable: str, text: str) -> None:
+    (line,) = faults(**{variable: text})
+    assert line.startswith(f"{variable}: ")
+    assert text.split(",")[0] in line
+    assert "allowed: " in line
+    assert "\n" not in line
+
+
+def test_all_faults_are_reported_at_once() -> None:
+    with pytest.raises(ConfigurationFault) as caught:
+        read_settings({"PORT": "x"}, Path("/nonexistent"))
+    assert [line.split(":")[0] for line in caught.value.faults] == [
+        "PORT",
+        "SAI_URL",
+        "SAI_TEMPLATE_ID",
+        "SAI_KEY, SAI_COOKIE",
+    ]
+
+
+def test_an_address_with_a_password_is_refused_without_showing_it() -> None:
+    (line,) = faults(SAI_URL="https://user:pa55@sai.example.com")
+    assert "pa55" not in line
+
+
+def test_models_have_templates_and_overrides() -> None:
+    settings = read_settings(
+        environment(URL, SAI_MODELS="a, b=t2, c@gpt/5.2, d=t4@claude-sonnet", SAI_TEMPLATE_ID="t1")
+    )
+    assert settings.models == {
+        "a": Route("t1"),
+        "b": Route("t2"),
+        "c": Route("t1", "gpt/5.2"),
+        "d": Route("t4", "claude-sonnet"),
+    }
+
+
+def write(path: Path, text: str) -> str:
+    path.write_text(text)
+    return str(path)
+
+
+def test_a_secret_comes_from_a_path_under_the_secrets_folder(tmp_path: Path) -> None:
+    path = write(tmp_path / "renamed", "from-file\n")
+    settings = read_settings(environment(URL, SAI_KEY=path), tmp_path)
+    assert settings.system_key is not None
+    assert settings.system_key.value == "from-file"
+
+
+def test_a_secret_comes_from_the_file_that_its_file_variable_names(tmp_path: Path) -> None:
+    path = write(tmp_path / "anywhere", "bare-cookie\r\n")
+    settings = read_settings(environment(URL, SAI_COOKIE="", SAI_COOKIE_FILE=path), Path("/nonexistent"))
+    assert settings.system_cookie is not None
+    assert settings.system_cookie.value == ".AspNetCore.Cookies=bare-cookie"
+
+
+def test_a_secret_comes_from_the_secrets_folder_if_nothing_is_set(tmp_path: Path) -> None:
+    write(tmp_path / "SAI_KEY", "mounted")
+    write(tmp_path / "ACCESS_TOKENS", "one,two\nthree\n")
+    settings = read_settings(environment(URL, SAI_KEY=""), tmp_path)
+    assert settings.system_key is not None
+    assert settings.system_key.value == "mounted"
+    assert settings.access_tokens == {"one", "two", "three"}
+
+
+def test_a_secret_file_that_is_missing_or_empty_is_named(tmp_path: Path) -> None:
+    missing, empty = str(tmp_path / "missing"), write(tmp_path / "empty", "\n")
+    assert missing in faults(SAI_KEY="", SAI_KEY_FILE=missing)[0]
+    assert empty in faults(SAI_KEY="", SAI_KEY_FILE=empty)[0]
+
+
+def test_a_secret_given_twice_is_a_fault() -> None:
+    assert "SAI_KEY_FILE" in faults(SAI_KEY_FILE="/some/file")[0]
+
+
+def test_a_secret_that_cannot_be_a_header_is_named_but_not_shown() -> None:
+    (line,) = faults(SAI_KEY="s3cret\x01")
+    assert line.startswith("SAI_KEY: ")
+    assert "s3cret" not in line
+
+
+def test_the_shown_configuration_has_every_variable_and_no_secret() -> None:
+    settings = read_settings(environment(URL, SAI_KEY="s3cret-key", SAI_COOKIE="s3cret-cookie", ACCESS_TOKENS="s3cret"))
+    shown = shown_settings(settings)
+    assert "s3cret" not in "\n".join(shown)
+    assert "s3cret" not in repr(settings)
+    names = [line.split("=")[0] for line in shown]
+    assert {*PLAIN_VARIABLES, "SAI_URL", "SAI_TEMPLATE_ID", "SAI_KEY", "SAI_COOKIE", "ACCESS_TOKENS"} <= set(names)
+    assert "REQUEST_TIMEOUT=600" in shown
+
+
+def test_every_field_has_its_variable() -> None:
+    composed = {
+        "sai_url",
+        "sai_template_id",
+        "system_key",
+        "system_cookie",
+        "models",
+        "access_tokens",
+        "placeholder_keys",
+    }
+    assert {name.lower() for name in PLAIN_VARIABLES} == set(Settings.__struct_fields__) - composed

@@ -1,0 +1,91 @@
+import inspect
+import json
+import re
+
+import pytest
+
+from sai_proxy import errors
+from sai_proxy.error_table import ERROR_TABLE, context_facts, credential_facts, describe, timeout_facts
+from sai_proxy.openai_api.error_body import error_body
+from tests.support import check_schema
+
+FACTS = {
+    **credential_facts("user", "key"),
+    **context_facts(9, 8),
+    **timeout_facts(3),
+    **dict.fromkeys(
+        (
+            "problem",
+            "expected",
+            "found",
+            "kind",
+            "allowed",
+            "model",
+            "known",
+            "method",
+            "path",
+            "seconds",
+            "limit",
+            "encoding",
+            "status",
+        ),
+        "fact",
+    ),
+}
+ABSTRACT = {errors.ProxyError, errors.InvalidRequest, errors.AuthenticationFailed}
+KINDS = [
+    kind
+    for _, kind in inspect.getmembers(errors, inspect.isclass)
+    if issubclass(kind, errors.ProxyError) and kind not in ABSTRACT
+]
+
+
+def test_every_kind_of_failure_has_its_row() -> None:
+    assert set(ERROR_TABLE) == set(KINDS)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_failure_is_an_openai_error_in_both_languages(kind: type[errors.ProxyError]) -> None:
+    row = ERROR_TABLE[kind]
+    spanish, english = (describe(kind(FACTS, param="model"), language) for language in ("es", "en"))
+    assert spanish.message != english.message
+    for form in (spanish, english):
+        assert (form.status, form.type, form.code, form.param) == (row.status, row.type, row.code, "model")
+        assert 400 <= form.status <= 599
+        assert "{" not in form.message
+        check_schema("error", json.loads(error_body(form)))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_wordings_use_the_same_facts(kind: type[errors.ProxyError]) -> None:
+    row = ERROR_TABLE[kind]
+    spanish, english = (set(re.findall(r"\{(\w+?)(?:_e[sn])?(?:_mid)?\}", text)) for text in (row.es, row.en))
+    assert spanish == english
+
+
+@pytest.mark.parametrize("kind", [errors.ContextLengthExceeded, errors.UpstreamTimeout, errors.InternalError])
+def test_wordings_bear_missing_optional_facts(kind: type[errors.ProxyError]) -> None:
+    assert "{" not in describe(kind(), "es").message
+
+
+def test_the_predecessors_sentences_keep_their_sense() -> None:
+    facts = credential_facts("user", "key")
+    assert (
+        "La API Key proporcionada no es válida o ha expirado"
+        in describe(errors.CredentialRejected(facts), "es").message
+    )
+    assert "Contexto demasiado largo" in describe(errors.ContextLengthExceeded(), "es").message
+
+
+@pytest.mark.parametrize(
+    ("error", "headers"),
+    [
+        (errors.RateLimited(credential_facts("user", "key"), retry_after_s=7), {"Retry-After": "7"}),
+        (errors.UpstreamTimeout(retried=True), {"x-should-retry": "false"}),
+        (errors.UpstreamTimeout(), {}),
+        (errors.UpstreamConflict(), {"x-should-retry": "false"}),
+        (errors.MethodNotAllowed({"method": "PUT", "path": "/x", "allowed": "GET, POST"}), {"Allow": "GET, POST"}),
+    ],
+)
+def test_headers_say_whether_to_try_again(error: errors.ProxyError, headers: dict[str, str]) -> None:
+    assert describe(error, "en").headers == headers

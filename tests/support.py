@@ -1,0 +1,154 @@
+"""What many tests need: a running proxy, a reader of event streams, the contract's schemas."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import jsonschema
+import pytest
+
+from sai_proxy.app import create_app
+from sai_proxy.environment import read_settings
+from sai_proxy.failures import FailurePolicy
+from sai_proxy.keys import LIFECYCLE
+from sai_proxy.lifecycle import Lifecycle
+from sai_proxy.server import serve
+from sai_proxy.simulator import Simulator
+
+ROOT = Path(__file__).parents[1]
+SCHEMAS = ROOT.parent / "shared" / "contract" / "schemas"
+
+USER_KEY = "dXNlci1rZXktb2YtdGVzdHM"
+SYSTEM_KEY = "c3lzdGVtLWtleS1vZi10ZXN0cw"
+SYSTEM_COOKIE = ".AspNetCore.Cookies=system-cookie-of-tests"
+TEMPLATE = "aaaaaaaaaaaaaaaaaaaaaaaa"
+
+
+def environment(sai_url: str, **changes: str) -> dict[str, str]:
+    """A complete environment; `changes` replace or add variables, empty ones unset them."""
+    return {
+        "SAI_URL": sai_url,
+        "SAI_TEMPLATE_ID": TEMPLATE,
+        "SAI_KEY": SYSTEM_KEY,
+        "SAI_COOKIE": SYSTEM_COOKIE,
+        "MAX_RETRIES": "0",
+        "MESSAGES_LANG": "en",
+        **changes,
+    }
+
+
+def chat(text: str = "Hello", **fields: Any) -> dict[str, Any]:
+    """A request body with one user message."""
+    return {"model": "sai-model", "messages": [{"role": "user", "content": text}], **fields}
+
+
+@dataclass
+class Answer:
+    """A response, read to its end."""
+
+    status: int
+    headers: Mapping[str, str]
+    text: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.text)
+
+    @property
+    def error(self) -> dict[str, Any]:
+        error: dict[str, Any] = self.json["error"]
+        return error
+
+    @property
+    def content(self) -> str:
+        return str(self.json["choices"][0]["message"]["content"])
+
+    @property
+    def events(self) -> list[Any]:
+        return read_events(self.text)
+
+
+def read_events(stream: str) -> list[Any]:
+    """The events of a stream, decoded; `[DONE]` stays text. Fails on anything but our narrow framing."""
+    events: list[Any] = []
+    while stream.startswith(": keep-alive\n"):
+        stream = stream.removeprefix(": keep-alive\n")
+    *blocks, rest = stream.split("\n\n")
+    assert rest == "", f"the last event is not ended: {rest!r}"
+    for block in blocks:
+        while block.startswith(": keep-alive\n"):
+            block = block.removeprefix(": keep-alive\n")
+        assert block.startswith("data: "), block
+        assert "\n" not in block, block
+        data = block.removeprefix("data: ")
+        events.append(data if data == "[DONE]" else json.loads(data))
+    return events
+
+
+def content_of(events: list[Any]) -> str:
+    """The text of choice 0 in a stream's events."""
+    return "".join(
+        choice["delta"].get("content", "")
+        for event in events
+        if event != "[DONE]" and "choices" in event
+        for choice in event["choices"]
+        if choice["index"] == 0
+    )
+
+
+@dataclass
+class Proxy:
+    """A running proxy."""
+
+    url: str
+    session: aiohttp.ClientSession
+    lifecycle: Lifecycle
+
+    async def post(
+        self, body: Any, *, path: str = "/v1/chat/completions", headers: Mapping[str, str] | None = None
+    ) -> Answer:
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        headers = {"Content-Type": "application/json", **(headers or {})}
+        async with self.session.post(self.url + path, data=data, headers=headers) as response:
+            return Answer(response.status, response.headers.copy(), await response.text())
+
+    async def ask(self, text: str = "Hello", *, headers: Mapping[str, str] | None = None, **fields: Any) -> Answer:
+        """Ask one user message."""
+        return await self.post(chat(text, **fields), headers=headers)
+
+    async def get(self, path: str, *, method: str = "GET") -> Answer:
+        async with self.session.request(method, self.url + path) as response:
+            return Answer(response.status, response.headers.copy(), await response.text())
+
+
+@asynccontextmanager
+async def running_proxy(sai: Simulator | str, **changes: str) -> AsyncIterator[Proxy]:
+    """A proxy over real sockets, configured by environment variables, in front of `sai`."""
+    settings = read_settings(environment(sai if isinstance(sai, str) else sai.url, **changes))
+    app = create_app(settings)
+    policy = FailurePolicy(settings.error_style, settings.context_overflow, settings.messages_lang)
+    async with (
+        serve(app, "127.0.0.1", 0, policy=policy, shutdown_timeout_s=settings.shutdown_timeout) as port,
+        aiohttp.ClientSession() as session,
+    ):
+        yield Proxy(f"http://127.0.0.1:{port}", session, app[LIFECYCLE])
+
+
+async def until(condition: Callable[[], object], timeout_s: float = 10) -> None:
+    """Returns when `condition` holds. For states that no event announces."""
+    async with asyncio.timeout(timeout_s):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+
+
+def check_schema(name: str, value: Any) -> None:
+    """Check `value` against a schema of OpenAI's answers, where the contract's folder is at hand."""
+    path = SCHEMAS / f"{name}.json"
+    if not path.is_file():
+        pytest.skip(f"no schemas of OpenAI's answers at {path.parent}")
+    jsonschema.Draft202012Validator(json.loads(path.read_text())).validate(value)

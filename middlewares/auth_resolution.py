@@ -34,22 +34,23 @@ def auth_resolution_middleware(
         bearer = _bearer(request)
         admitted = not tokens or (bearer is not None and is_token(bearer))
         headers = request.headers
-        text = first_key(
+        found = first_key(
             (
-                request[BODY_KEY],
-                headers.get("user_api_key"),
-                headers.get("x-user-api-key"),  # nginx drops names with an underscore
-                None if tokens and admitted else bearer,
-                headers.get("x-api-key"),
+                ("body", request[BODY_KEY]),
+                ("user_api_key", headers.get("user_api_key")),
+                ("x-user-api-key", headers.get("x-user-api-key")),  # nginx drops names with an underscore
+                ("bearer", None if tokens and admitted else bearer),
+                ("x-api-key", headers.get("x-api-key")),
             ),
             placeholders,
         )
-        user = make_credential(text, "user") if text is not None else None
+        user = make_credential(found.key, "user") if found else None
         if not (user or admitted):
             raise AccessTokenRequired()
         chain = credential_chain(user, system_key, system_cookie) if admitted else credential_chain(user, None, None)
         request[CREDENTIALS] = chain
         request[RECORD].credential = chain[0].label
+        request[RECORD].key_place = found.place if found else None
         return await handler(request)
 
     return auth_resolution

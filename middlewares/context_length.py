@@ -4,6 +4,7 @@ Reads CHAT_REQUEST; raises ContextLengthExceeded; writes what it measured into R
 next to the handler, so that it measures what would be sent.
 """
 
+import logging
 from collections import Counter
 
 from aiohttp import web
@@ -14,6 +15,8 @@ from sai_proxy.errors import ContextLengthExceeded
 from sai_proxy.keys import CHAT_REQUEST, RECORD
 from sai_proxy.tokens import estimate_tokens
 
+logger = logging.getLogger(__name__)
+
 
 def context_length_middleware(max_tokens: int) -> Middleware:
     """max_tokens: limit for the estimate over all messages of a conversation."""
@@ -23,6 +26,9 @@ def context_length_middleware(max_tokens: int) -> Middleware:
         chat, record = request[CHAT_REQUEST], request[RECORD]
         record.messages = len(chat.messages)
         record.roles = dict(Counter(message.role for message in chat.messages))
+        if logger.isEnabledFor(logging.DEBUG):
+            structure = [{"role": m.role, "parts": len(m.parts), "chars": m.chars} for m in chat.messages]
+            logger.debug("structure of the messages", extra={"structure": structure})
         lengths = [sum(message.chars for message in conversation) for conversation in chat.conversations]
         record.chars = sum(lengths)
         tokens = estimate_tokens(max(lengths))

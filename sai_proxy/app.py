@@ -13,6 +13,7 @@ from sai_proxy import __version__
 from sai_proxy.endpoints import ChatCompletions, Endpoint
 from sai_proxy.failures import FailurePolicy
 from sai_proxy.handlers import answer_handler
+from sai_proxy.http_errors import SERVER_NAME
 from sai_proxy.keys import LIFECYCLE, REQUEST_ID, UPSTREAM
 from sai_proxy.lifecycle import Lifecycle
 from sai_proxy.openai_api.chat_request import route_of
@@ -96,11 +97,12 @@ def _sai(settings: Settings) -> Callable[[web.Application], AsyncIterator[None]]
 def _finish_headers(always: dict[str, str]) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
     async def finish_headers(request: web.Request, response: web.StreamResponse) -> None:
         response.headers["x-request-id"] = request.get(REQUEST_ID, "")
-        response.headers["Server"] = "sai-proxy"  # aiohttp's own names versions
+        response.headers["Server"] = SERVER_NAME
         for name, value in always.items():
             response.headers.setdefault(name, value)
         if request.app[LIFECYCLE].draining:
             response.force_close()
+            response.headers["Connection"] = "close"  # this signal comes after aiohttp has set its own
 
     return finish_headers
 

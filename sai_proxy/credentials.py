@@ -1,11 +1,14 @@
 """Credentials for SAI: where they may stand in a request, and which ones to try in which order."""
 
+import logging
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from sai_proxy.errors import CredentialUnusable
+
+logger = logging.getLogger(__name__)
 
 COOKIE_MARK = "Cookies"
 """A key that contains this is a browser's session cookie (the predecessor's convention)."""
@@ -55,13 +58,22 @@ def make_credential(text: str, source: Source, *, cookie: bool = False) -> Crede
     return Credential("key", source, text)
 
 
-def first_key(candidates: Iterable[str | None], placeholders: frozenset[str]) -> str | None:
-    """The first candidate that is a key at all: trimmed, not empty, not one of `placeholders`
-    (given in lower case, compared in any)."""
-    for candidate in candidates:
-        key = (candidate or "").strip(" \t")
+class FoundKey(NamedTuple):
+    """A user's key, and the name of the place where it stood."""
+
+    place: str
+    key: str
+
+
+def first_key(candidates: Iterable[tuple[str, str | None]], placeholders: frozenset[str]) -> FoundKey | None:
+    """The first candidate (place, text) that is a key at all: trimmed, not empty, not one of
+    `placeholders` (given in lower case, compared in any)."""
+    for place, text in candidates:
+        key = (text or "").strip(" \t")
         if key and key.lower() not in placeholders:
-            return key
+            return FoundKey(place, key)
+        if text is not None:
+            logger.debug("not a key", extra={"place": place, "reason": "placeholder" if key else "empty"})
     return None
 
 

@@ -6,6 +6,9 @@ from sai_proxy import errors
 from sai_proxy.error_table import ErrorForm
 from sai_proxy.openai_api.error_body import error_body
 
+SERVER_NAME = "sai-proxy"
+"""For the `Server` header; aiohttp's own names versions."""
+
 _MAX_PATH = 200
 
 

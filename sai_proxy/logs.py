@@ -4,6 +4,7 @@ Records go through a bounded queue to a thread of their own, so that a blocked t
 disk costs lines, never the event loop's time.
 """
 
+import contextlib
 import logging
 import queue
 import sys
@@ -25,8 +26,6 @@ STOP_TIMEOUT_S = 2.0
 
 current_request_id: ContextVar[str | None] = ContextVar("current_request_id", default=None)
 """Written by the request-id layer; every record made while a request is handled carries it."""
-
-logger = logging.getLogger(__name__)
 
 
 class RequestIdFilter(logging.Filter):
@@ -81,15 +80,16 @@ class StdoutHandler(logging.StreamHandler[Any]):
 class FileHandler(RotatingFileHandler):
     """A rotated file. The first line that cannot be written is a warning, the rest are lost."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, fallback: logging.Handler) -> None:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         super().__init__(path, maxBytes=MAX_FILE_BYTES, backupCount=BACKUPS, encoding="utf-8")
+        self._fallback = fallback
         self._warned = False
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's name)
         if not self._warned:
             self._warned = True
-            logger.warning("the log file cannot be written", extra={"log_file": self.baseFilename})
+            self._fallback.handle(_warning("the log file cannot be written", log_file=self.baseFilename))
 
 
 class LogWriter(QueueListener):
@@ -109,11 +109,12 @@ class LogWriter(QueueListener):
 
 def configure_logging(*, verbose: bool = False, log_file: str | None = None) -> Callable[[], None]:
     """Set up the root logger, and return what flushes and ends it."""
-    handlers: list[logging.Handler] = [StdoutHandler(sys.stdout)]
+    stdout = StdoutHandler(sys.stdout)
+    handlers: list[logging.Handler] = [stdout]
     failure: OSError | None = None
     if log_file:
         try:
-            handlers.append(FileHandler(log_file))
+            handlers.append(FileHandler(log_file, fallback=stdout))
         except OSError as exc:
             failure = exc
     formatter = LineFormatter()
@@ -133,5 +134,18 @@ def configure_logging(*, verbose: bool = False, log_file: str | None = None) -> 
     writer = LogWriter(records, *handlers)
     writer.start()
     if failure is not None:
-        logger.warning("no log file", extra={"log_file": log_file, "problem": failure.strerror})
-    return writer.stop
+        entry.handle(_warning("no log file", log_file=log_file, problem=failure.strerror))
+
+    def stop() -> None:
+        writer.stop()
+        for handler in handlers:
+            with contextlib.suppress(OSError):  # a full disk says so once more
+                handler.close()
+
+    return stop
+
+
+def _warning(message: str, **extra: object) -> logging.LogRecord:
+    return logging.makeLogRecord(
+        {"name": __name__, "levelno": logging.WARNING, "levelname": "WARNING", "msg": message, **extra}
+    )

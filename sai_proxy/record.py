@@ -9,7 +9,8 @@ class RequestRecord:
     """Filled on the way by whoever learns something. Times are seconds of the loop's monotonic clock.
 
     roles: how many messages of each role. chars: characters of all messages, after unwrapping.
-    credential: kind and source of the last one tried, such as `user_key`; never a value.
+    credential: source and kind of the last one tried, such as `user_key`; never a value. key_place:
+        where the user's own key stood (`body`, a header's name, `bearer`).
     """
 
     started: float
@@ -21,6 +22,7 @@ class RequestRecord:
     chars: int | None = None
     unwrapped: int = 0
     credential: str | None = None
+    key_place: str | None = None
     attempts: int = 0
     fallback: bool = False
     prompt_tokens: int | None = None

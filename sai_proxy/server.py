@@ -13,7 +13,7 @@ from aiohttp.web_protocol import RequestHandler
 from middlewares.request_id import new_request_id
 from sai_proxy import errors
 from sai_proxy.failures import FailurePolicy
-from sai_proxy.http_errors import error_response, from_http_exception
+from sai_proxy.http_errors import SERVER_NAME, error_response, from_http_exception
 from sai_proxy.keys import LIFECYCLE
 from sai_proxy.sai_api.client import enable_tcp_keepalive
 
@@ -27,6 +27,7 @@ KEEPALIVE_TIMEOUT_S = 75
 an idle connection, so that they, not this server, decide."""
 
 LINGERING_TIME_S = 5
+"""How long the rest of a refused body is read away, so that its client gets to read the refusal."""
 
 
 class ProxyProtocol(RequestHandler):
@@ -67,7 +68,7 @@ class ProxyProtocol(RequestHandler):
 
     def _refusal(self, failure: errors.ProxyError) -> web.Response:
         response = error_response(self.policy.form(failure))
-        response.headers.update({"x-request-id": new_request_id(), **self.always})
+        response.headers.update({"x-request-id": new_request_id(), "Server": SERVER_NAME, **self.always})
         response.force_close()
         return response
 

@@ -1,7 +1,11 @@
 """What many tests need: a running proxy, a reader of event streams, the contract's schemas."""
 
 import asyncio
+import io
 import json
+import signal
+import socket
+import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -114,7 +118,7 @@ class Proxy:
     ) -> Answer:
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         headers = {"Content-Type": "application/json", **(headers or {})}
-        async with self.session.post(self.url + path, data=data, headers=headers) as response:
+        async with self.session.post(self.url + path, data=io.BytesIO(data), headers=headers) as response:
             return Answer(response.status, response.headers.copy(), await response.text())
 
     async def ask(self, text: str = "Hello", *, headers: Mapping[str, str] | None = None, **fields: Any) -> Answer:
@@ -152,3 +156,73 @@ def check_schema(name: str, value: Any) -> None:
     if not path.is_file():
         pytest.skip(f"no schemas of OpenAI's answers at {path.parent}")
     jsonschema.Draft202012Validator(json.loads(path.read_text())).validate(value)
+
+
+@dataclass
+class Process:
+    """The proxy as a process of its own. `log` grows as it speaks."""
+
+    proxy: Proxy
+    pid: int
+    log: list[str]
+    _process: asyncio.subprocess.Process
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.log]
+
+    def signal(self, number: int) -> None:
+        self._process.send_signal(number)
+
+    async def wait(self) -> int:
+        """The exit code."""
+        return await asyncio.wait_for(self._process.wait(), 30)
+
+    async def stop(self) -> str:
+        """Ends it, if it still runs, and returns all that it wrote."""
+        if self._process.returncode is None:
+            self.signal(signal.SIGTERM)
+        await self.wait()
+        assert self._process.stderr is not None
+        errors = (await self._process.stderr.read()).decode()
+        return "".join(self.log) + errors
+
+
+def free_port() -> int:
+    """A port that nobody listened on a moment ago."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+@asynccontextmanager
+async def running_process(env: Mapping[str, str], *arguments: str) -> AsyncIterator[Process]:
+    """`python -m sai_proxy serve` with this environment, ready for requests."""
+    port = free_port()
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "sai_proxy", "serve", *arguments),
+        cwd=ROOT,
+        env={"HOST": "127.0.0.1", "PORT": str(port), **env},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        limit=2**24,
+    )
+    stdout = process.stdout
+    assert stdout is not None
+    log: list[str] = []
+
+    async def read_log() -> None:
+        while line := await stdout.readline():
+            log.append(line.decode())
+
+    reading = asyncio.ensure_future(read_log())
+    try:
+        await until(lambda: process.returncode is not None or any('"listening"' in line for line in log))
+        async with aiohttp.ClientSession() as session:
+            yield Process(Proxy(f"http://127.0.0.1:{port}", session, Lifecycle()), process.pid, log, process)
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+        await reading

@@ -115,7 +115,8 @@ class SaiClient:
         """Returns when SAI has answered with a good status and what follows is no login page."""
         payload = template.build_payload(question, time.time_ns() // 1_000_000)
         if logger.isEnabledFor(logging.DEBUG):
-            logger.debug("payload for SAI", extra={"payload": payload, "credential": credential.label})
+            shown = msgspec.json.encode(payload).decode().replace(credential.value, "***")
+            logger.debug("payload for SAI", extra={"payload": shown, "credential": credential.label})
         counter.attempts += 1
         retry = SaiRetry(self._max_retries, counter)
         try:

@@ -46,7 +46,10 @@ def test_a_value_stays_out_of_the_representation() -> None:
     ],
 )
 def test_the_first_key_is_the_first_that_is_one(candidates: list[str | None], found: str | None) -> None:
-    assert first_key(candidates, frozenset({"raspberry"})) == found
+    places = [(str(number), text) for number, text in enumerate(candidates)]
+    result = first_key(places, frozenset({"raspberry"}))
+    assert (result and result.key) == found
+    assert result is None or candidates[int(result.place)] is not None
 
 
 @pytest.mark.parametrize(

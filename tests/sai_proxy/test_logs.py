@@ -1,0 +1,112 @@
+import json
+import logging
+import queue
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from sai_proxy import logs
+from sai_proxy.logs import BoundedQueueHandler, configure_logging, current_request_id
+
+Configure = Callable[..., Callable[[], None]]
+logger = logging.getLogger("sai_proxy.tests")
+
+
+@pytest.fixture
+def configure() -> Iterator[Configure]:
+    """`configure_logging`, undone afterwards."""
+    root = logging.getLogger()
+    before = root.handlers[:], root.level
+    yield configure_logging
+    root.handlers[:], _ = before
+    root.setLevel(before[1])
+    for name in ("sai_proxy", "middlewares", "aiohttp_retry"):
+        logging.getLogger(name).setLevel(logging.NOTSET)
+
+
+def lines(text: str) -> list[dict[str, object]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_a_line_is_json_with_the_request_id_and_the_extra_fields(
+    configure: Configure, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stop = configure()
+    token = current_request_id.set("abc12345")
+    logger.info("hello %s", "you", extra={"status": 200, "word": "ñ"})
+    current_request_id.reset(token)
+    logger.info("outside")
+    stop()
+    first, second = lines(capsys.readouterr().out)
+    assert first["message"] == "hello you"
+    assert (first["level"], first["logger"]) == ("INFO", "sai_proxy.tests")
+    assert (first["request_id"], first["status"], first["word"]) == ("abc12345", 200, "ñ")
+    assert str(first["time"])[10] == "T"
+    assert "request_id" not in second
+
+
+def test_an_exception_is_one_line(configure: Configure, capsys: pytest.CaptureFixture[str]) -> None:
+    stop = configure()
+    logger.error("failed", exc_info=ValueError("boom"))
+    stop()
+    (line,) = lines(capsys.readouterr().out)
+    assert "ValueError: boom" in str(line["exc_info"])
+
+
+@pytest.mark.parametrize(("verbose", "count"), [(False, 1), (True, 2)])
+def test_debug_lines_come_with_verbose_logging_alone(
+    configure: Configure, capsys: pytest.CaptureFixture[str], verbose: bool, count: int
+) -> None:
+    stop = configure(verbose=verbose)
+    logger.debug("details")
+    logger.info("request")
+    logging.getLogger("somebody.else").debug("never")
+    stop()
+    assert len(lines(capsys.readouterr().out)) == count
+
+
+def test_a_log_file_gets_the_same_lines_and_is_rotated(
+    configure: Configure, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert (logs.MAX_FILE_BYTES, logs.BACKUPS) == (5 * 1024 * 1024, 3)
+    monkeypatch.setattr(logs, "MAX_FILE_BYTES", 1000)
+    file = tmp_path / "made" / "sai.log"
+    stop = configure(log_file=str(file))
+    for number in range(60):
+        logger.info("line", extra={"number": number})
+    stop()
+    assert sorted(path.name for path in file.parent.iterdir()) == ["sai.log", "sai.log.1", "sai.log.2", "sai.log.3"]
+    assert lines(file.read_text())[-1] == lines(capsys.readouterr().out)[-1]
+
+
+def test_a_log_file_that_cannot_be_opened_is_a_warning(
+    configure: Configure, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "a-file").write_text("")
+    stop = configure(log_file=str(tmp_path / "a-file" / "sai.log"))
+    logger.info("still serving")
+    stop()
+    warning, line = lines(capsys.readouterr().out)
+    assert (warning["level"], warning["message"]) == ("WARNING", "no log file")
+    assert line["message"] == "still serving"
+
+
+def test_a_log_file_that_cannot_be_written_is_one_warning(
+    configure: Configure, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stop = configure(log_file="/dev/full")
+    for _ in range(3):
+        logger.info("line")
+    stop()
+    messages = [line["message"] for line in lines(capsys.readouterr().out)]
+    assert messages.count("line") == 3
+    assert messages.count("the log file cannot be written") == 1
+
+
+def test_a_full_queue_drops_lines_and_counts_them() -> None:
+    records: queue.Queue[logging.LogRecord] = queue.Queue(2)
+    handler = BoundedQueueHandler(records)
+    for _ in range(5):
+        handler.handle(logging.makeLogRecord({"msg": "line"}))
+    assert (records.qsize(), handler.dropped) == (2, 3)

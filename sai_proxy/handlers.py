@@ -2,8 +2,6 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -14,8 +12,7 @@ from sai_proxy.failures import FailurePolicy
 from sai_proxy.keys import ANSWER, CHAT_REQUEST, CREDENTIALS, LIFECYCLE, RECORD, UPSTREAM
 from sai_proxy.openai_api import event_stream
 from sai_proxy.openai_api.usage import UsageBody, complete_usage, usage_body
-
-T = TypeVar("T")
+from sai_proxy.patience import open_patiently, read_patiently
 
 logger = logging.getLogger(__name__)
 
@@ -85,11 +82,11 @@ class StreamedAnswer:
         return self._response
 
     async def _relay(self) -> None:
-        choice = await self._until_opened(_open_choice(self._request))
+        choice = await open_patiently(_open_choice(self._request), self._heartbeat_s, self._heartbeat)
         try:
             self._response.headers.update(_model_header(choice))
             await self._start()
-            while (text := await self._patiently(choice.read)) is not None:
+            while (text := await read_patiently(choice.read, self._heartbeat_s, self._heartbeat)) is not None:
                 _note_first_byte(self._request)
                 await self._response.write(self._deltas(text))
                 self._text_sent = True
@@ -103,27 +100,6 @@ class StreamedAnswer:
         if len(text) <= size:
             return self._answer.delta(0, text)
         return b"".join(self._answer.delta(0, text[at : at + size]) for at in range(0, len(text), size))
-
-    async def _until_opened(self, opening: Awaitable[T]) -> T:
-        """Wait for SAI's own status, in a task, so that a heartbeat does not disturb it."""
-        task = asyncio.ensure_future(opening)
-        try:
-            while not (await asyncio.wait({task}, timeout=self._heartbeat_s))[0]:
-                await self._heartbeat()
-            return task.result()
-        finally:
-            if not task.done():
-                task.cancel()
-                await asyncio.wait({task})
-
-    async def _patiently(self, read: Callable[[], Awaitable[T]]) -> T:
-        """The result of `read`, which must bear being cancelled and called again."""
-        while True:
-            try:
-                async with asyncio.timeout(self._heartbeat_s):
-                    return await read()
-            except TimeoutError:
-                await self._heartbeat()
 
     async def _heartbeat(self) -> None:
         if self._response.prepared:

@@ -1,0 +1,45 @@
+"""Waiting for SAI while something is done at intervals, such as a heartbeat for the client."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Protocol, TypeVar
+
+T = TypeVar("T")
+
+
+class Closable(Protocol):
+    def close(self) -> None: ...
+
+
+C = TypeVar("C", bound=Closable)
+Beat = Callable[[], Awaitable[None]]
+
+
+async def open_patiently(opening: Awaitable[C], interval_s: float, beat: Beat) -> C:
+    """The result of `opening`, which runs undisturbed; every `interval_s` seconds, `beat`.
+
+    If the caller is cancelled, or `beat` fails, the opening is cancelled; a result that came at
+    that very moment is closed, since nobody else knows of it.
+    """
+    task = asyncio.ensure_future(opening)
+    try:
+        while not (await asyncio.wait({task}, timeout=interval_s))[0]:
+            await beat()
+    except BaseException:
+        task.cancel()
+        await asyncio.wait({task})
+        if not task.cancelled() and task.exception() is None:
+            task.result().close()
+        raise
+    return task.result()
+
+
+async def read_patiently(read: Callable[[], Awaitable[T]], interval_s: float, beat: Beat) -> T:
+    """The result of `read`, which must bear being cancelled and called again; every `interval_s`
+    seconds, `beat`. Cheaper than a task for each piece."""
+    while True:
+        try:
+            async with asyncio.timeout(interval_s):
+                return await read()
+        except TimeoutError:
+            await beat()

@@ -13,6 +13,7 @@ from aiohttp import web
 from sai_proxy.simulator import execute
 from sai_proxy.simulator.accounts import Refusal, refusal_of
 from sai_proxy.simulator.directives import Script, read_script
+from sai_proxy.simulator.other_endpoints import add_other_endpoints
 
 logger = logging.getLogger(__name__)
 
@@ -121,6 +122,7 @@ async def simulator(host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[Sim
     sai = Simulator()
     app = web.Application(client_max_size=MAX_BODY_BYTES)
     app.router.add_post("/api/templates/{id}/execute", sai.execute)
+    add_other_endpoints(app)
     runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=0.1, max_field_size=65_536)
     await runner.setup()
     try:

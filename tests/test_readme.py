@@ -1,0 +1,69 @@
+"""The README is run, and its tables are compared with the code."""
+
+import asyncio
+import re
+import sys
+
+import pytest
+
+from sai_proxy.environment import PLAIN_VARIABLES, read_settings, shown_settings
+from sai_proxy.error_table import ERROR_TABLE
+from tests.support import ROOT, environment, running_process
+
+README = (ROOT / "README.md").read_text()
+
+
+def snippets(language: str, containing: str) -> list[str]:
+    blocks = re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+    return [block for block in blocks if containing in block]
+
+
+def rows(header: str) -> list[list[str]]:
+    """Cells of the table under this header row."""
+    table = README.split(header, 1)[1].split("\n\n", 1)[0]
+    return [[cell.strip() for cell in line.strip("| ").split("|")] for line in table.splitlines()[2:]]
+
+
+CURLS = snippets("sh", "curl")
+PYTHONS = snippets("python", "openai")
+
+
+def test_the_readme_has_the_promised_snippets() -> None:
+    assert len(CURLS) == 2
+    assert len(PYTHONS) == 1
+
+
+@pytest.mark.parametrize("snippet", [*CURLS, *PYTHONS])
+async def test_a_snippet_works_as_pasted(snippet: str) -> None:
+    command = ("bash", "-euc") if snippet in CURLS else (sys.executable, "-c")
+    async with running_process({}, "--demo") as process:
+        pasted = snippet.replace("http://localhost:4000", process.proxy.url)
+        assert pasted != snippet
+        run = await asyncio.create_subprocess_exec(
+            *command, pasted, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        )
+        out, errors = await run.communicate()
+    assert run.returncode == 0, errors.decode()
+    assert "SAI simulator: you wrote" in out.decode()
+
+
+def test_the_configuration_table_has_every_variable_with_its_default() -> None:
+    documented = {
+        name: row[1] for row in rows("| Variable | Default | Meaning |") for name in re.findall(r"`(\w+)`", row[0])
+    }
+    special = {"SAI_URL", "SAI_TEMPLATE_ID", "SAI_KEY", "SAI_COOKIE", "SAI_MODELS", "ACCESS_TOKENS", "PLACEHOLDER_KEYS"}
+    assert set(documented) == special | set(PLAIN_VARIABLES)
+    shown = dict(
+        line.split("=", 1)
+        for line in shown_settings(read_settings(environment("http://sai", MAX_RETRIES="", MESSAGES_LANG="")))
+    )
+    for name in PLAIN_VARIABLES:
+        default = shown[name].replace("(not set)", "none")
+        assert documented[name].strip("`") == default, name
+
+
+def test_the_errors_table_has_every_status_and_code() -> None:
+    documented = {
+        (int(row[0]), None if row[1] == "none" else row[1].strip("`")) for row in rows("| Status | Code | When |")
+    }
+    assert documented == {(row.status, row.code) for row in ERROR_TABLE.values()}

@@ -6,6 +6,7 @@ auth-resolution because a user's key may stand in the body.
 
 import asyncio
 import logging
+from typing import Any
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
@@ -17,7 +18,7 @@ from sai_proxy.keys import ANSWER, BODY_KEY, CHAT_REQUEST, RECORD
 logger = logging.getLogger(__name__)
 
 
-def chat_body_middleware(endpoint: Endpoint, *, max_bytes: int, timeout_s: float) -> Middleware:
+def chat_body_middleware(endpoint: Endpoint[Any], *, max_bytes: int, timeout_s: float) -> Middleware:
     """max_bytes: longest body. timeout_s: for the whole of it to arrive; aiohttp itself sets none."""
 
     @web.middleware

@@ -3,6 +3,7 @@
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
+from typing import Any
 
 import msgspec
 from aiohttp import web
@@ -10,13 +11,13 @@ from aiohttp.typedefs import Handler, Middleware
 
 import middlewares
 from sai_proxy import __version__
-from sai_proxy.endpoints import ChatCompletions, Endpoint
+from sai_proxy.endpoints import Endpoint, chat_completions, completions
 from sai_proxy.failures import FailurePolicy
 from sai_proxy.handlers import answer_handler
 from sai_proxy.http_errors import SERVER_NAME
 from sai_proxy.keys import LIFECYCLE, REQUEST_ID, UPSTREAM
 from sai_proxy.lifecycle import Lifecycle
-from sai_proxy.openai_api.chat_request import route_of
+from sai_proxy.openai_api.fields import route_of
 from sai_proxy.openai_api.models import model_body, models_body
 from sai_proxy.sai_api.client import SaiClient, tls_setting
 from sai_proxy.settings import Settings
@@ -38,10 +39,12 @@ def create_app(settings: Settings, *, answer_headers: dict[str, str] | None = No
     app.on_response_prepare.append(_finish_headers(answer_headers or {}))
 
     answer = answer_handler(policy, heartbeat_s=settings.heartbeat_seconds, chunk_chars=settings.stream_chunk_chars)
-    chat = wrap(answer, _inference_layers(settings, ChatCompletions(settings.models)))
+    chat = wrap(answer, _inference_layers(settings, chat_completions(settings.models)))
+    text = wrap(answer, _inference_layers(settings, completions(settings.models)))
     list_models, get_model = _model_handlers(settings)
     for prefix in ("", "/v1"):
         app.router.add_post(f"{prefix}/chat/completions", chat)
+        app.router.add_post(f"{prefix}/completions", text)
         app.router.add_get(f"{prefix}/models", list_models)
         app.router.add_get(f"{prefix}/models/{{id:.+}}", get_model)
     app.router.add_get("/health", _health)
@@ -51,7 +54,7 @@ def create_app(settings: Settings, *, answer_headers: dict[str, str] | None = No
     return app
 
 
-def _inference_layers(settings: Settings, endpoint: Endpoint) -> list[Middleware]:
+def _inference_layers(settings: Settings, endpoint: Endpoint[Any]) -> list[Middleware]:
     """The layers of what asks SAI, outermost first."""
     layers = [
         middlewares.chat_body_middleware(endpoint, max_bytes=settings.max_body_bytes, timeout_s=settings.body_timeout),

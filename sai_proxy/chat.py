@@ -38,6 +38,9 @@ class ChatRequest(Struct, frozen=True, kw_only=True):
 
     conversations: what is to be answered; chat has one, legacy completions one for each prompt.
     n: choices for each conversation, so that choice `i` belongs to conversation `i // n`.
+    stops: strings before the first of which the answer ends. max_chars: after how many code points.
+    echoes: text to put before the answers of each conversation, if any.
+    text_param: the request's field that holds the conversations, for errors about their length.
     ignored: names of request fields that were sent but that SAI has no place for.
     """
 
@@ -46,6 +49,10 @@ class ChatRequest(Struct, frozen=True, kw_only=True):
     conversations: tuple[Conversation, ...]
     n: int = 1
     stream: bool = False
+    stops: tuple[str, ...] = ()
+    max_chars: int | None = None
+    echoes: tuple[str, ...] = ()
+    text_param: str = "messages"
     ignored: tuple[str, ...] = ()
 
     @property
@@ -54,9 +61,13 @@ class ChatRequest(Struct, frozen=True, kw_only=True):
         return tuple(message for conversation in self.conversations for message in conversation)
 
     @property
-    def chars(self) -> int:
-        """Length of all messages, in code points."""
-        return sum(message.chars for message in self.messages)
+    def choices(self) -> int:
+        """How many choices the answer has."""
+        return len(self.conversations) * self.n
+
+    def echo_of(self, index: int) -> str:
+        """What goes before the text of choice `index`."""
+        return self.echoes[index // self.n] if self.echoes else ""
 
     def questions(self) -> "list[Question]":
         """What to ask SAI, one for each choice, in order of their index."""
@@ -68,6 +79,11 @@ class Question(Struct, frozen=True):
 
     conversation: Conversation
     route: Route
+
+    @property
+    def chars(self) -> int:
+        """Length of all messages, in code points."""
+        return sum(message.chars for message in self.conversation)
 
 
 class Usage(Struct, frozen=True):

@@ -1,10 +1,14 @@
 """The choices of one answer: SAI's replies to one request, read as one sequence of pieces."""
 
+import asyncio
 import logging
 
-from sai_proxy.chat import Question, Usage
+from sai_proxy.chat import ChatRequest, Question
 from sai_proxy.credentials import Credential
-from sai_proxy.errors import RateLimited
+from sai_proxy.cutting import TextCutter
+from sai_proxy.errors import ContextLengthExceeded, RateLimited
+from sai_proxy.openai_api.usage import complete_usage
+from sai_proxy.patience import open_all
 from sai_proxy.record import RequestRecord
 from sai_proxy.sai_api.upstream import Reply, Upstream
 
@@ -12,32 +16,127 @@ logger = logging.getLogger(__name__)
 
 
 class Choice:
-    """One choice's text as it comes, and how it ended."""
+    """One choice's text as it comes, and how it ended.
 
-    def __init__(self, reply: Reply) -> None:
-        self._reply = reply
+    lead: text that goes before SAI's and counts towards no limit.
+    """
+
+    def __init__(self, reply: Reply, cutter: TextCutter, lead: str = "") -> None:
+        self.reply = reply
         self.chars = 0
         self.finish_reason = "stop"
+        self._cutter = cutter
+        self._lead = lead
+        self._ended = False
 
     @property
-    def model(self) -> str | None:
-        return self._reply.model
-
-    @property
-    def usage(self) -> Usage:
-        return self._reply.usage
+    def cut(self) -> bool:
+        """Whether SAI had, or would have had, more to say."""
+        return self._cutter.finish_reason is not None
 
     async def read(self) -> str | None:
         """The next piece, None at the end. Cancelled calls lose nothing."""
-        text = await self._reply.read()
-        if text is not None:
+        if self._lead:
+            lead, self._lead = self._lead, ""
+            return lead
+        while not self._ended:
+            received = await self.reply.read()
+            text = self._cutter.end() if received is None else self._cutter.feed(received)
             self.chars += len(text)
-        elif not self.chars:
-            logger.warning("SAI answered with no text")
-        return text
+            self._ended = received is None or self.cut
+            if self.cut:
+                self.finish_reason = self._cutter.finish_reason or self.finish_reason
+                self.reply.close()  # SAI need not go on
+            elif received is None and not self.chars:
+                logger.warning("SAI answered with no text")
+            if text:
+                return text
+        return None
+
+
+class Interleaved:
+    """Several sources read at once, each at its own pace and none far ahead of the reader."""
+
+    def __init__(self, sources: list[Choice]) -> None:
+        self._pieces: asyncio.Queue[tuple[int, str | Exception | None]] = asyncio.Queue(len(sources))
+        self._pumps = [asyncio.ensure_future(self._pump(index, source)) for index, source in enumerate(sources)]
+
+    async def read(self) -> tuple[int, str | None]:
+        index, piece = await self._pieces.get()
+        if isinstance(piece, Exception):
+            raise piece
+        return index, piece
 
     def close(self) -> None:
-        self._reply.close()
+        for pump in self._pumps:
+            pump.cancel()
+
+    async def _pump(self, index: int, source: Choice) -> None:
+        piece: str | Exception | None = ""
+        while isinstance(piece, str):
+            try:
+                piece = await source.read()
+            except Exception as exc:
+                piece = exc
+            await self._pieces.put((index, piece))
+
+
+class Choices:
+    """All choices of an answer that SAI has begun."""
+
+    def __init__(self, choices: list[Choice]) -> None:
+        self._choices = choices
+        self._interleaved = Interleaved(choices) if len(choices) > 1 else None
+
+    def __len__(self) -> int:
+        return len(self._choices)
+
+    @property
+    def model(self) -> str | None:
+        return self._choices[0].reply.model
+
+    def finish_reason(self, index: int) -> str:
+        return self._choices[index].finish_reason
+
+    async def read(self) -> tuple[int, str | None]:
+        """Index and text of the next piece of any choice; None in place of the text at its end.
+        Must be called until each has ended. Cancelled calls lose nothing. Raises ProxyError."""
+        if self._interleaved is None:
+            return 0, await self._choices[0].read()
+        return await self._interleaved.read()
+
+    def usage(self, chat: ChatRequest) -> tuple[int, int, bool]:
+        """Prompt and completion tokens of all calls, and whether any is an estimate. Of a text that
+        was cut SAI's count says nothing."""
+        counts = [
+            complete_usage(choice.reply.usage, question.chars, choice.chars, cut=choice.cut)
+            for choice, question in zip(self._choices, chat.questions(), strict=True)
+        ]
+        return sum(c[0] for c in counts), sum(c[1] for c in counts), any(c[2] for c in counts)
+
+    def close(self) -> None:
+        if self._interleaved is not None:
+            self._interleaved.close()
+        for choice in self._choices:
+            choice.reply.close()
+
+
+async def open_choices(
+    upstream: Upstream, chat: ChatRequest, credentials: tuple[Credential, ...], record: RequestRecord
+) -> Choices:
+    """Ask SAI for every choice at once. If one is refused, so is the request."""
+    asking = [ask_in_turn(upstream, question, credentials, record) for question in chat.questions()]
+    try:
+        replies = await open_all(asking)
+    except ContextLengthExceeded as exc:
+        exc.param = chat.text_param
+        raise
+    return Choices(
+        [
+            Choice(reply, TextCutter(chat.stops, chat.max_chars), chat.echo_of(index))
+            for index, reply in enumerate(replies)
+        ]
+    )
 
 
 async def ask_in_turn(

@@ -2,12 +2,23 @@
 
 import secrets
 import time
-from collections.abc import Mapping
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Mapping
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from sai_proxy.chat import ChatRequest, Route
-from sai_proxy.openai_api.chat_answer import AnswerFormat, ChatAnswer
+from sai_proxy.openai_api.answer_format import AnswerFormat
+from sai_proxy.openai_api.chat_answer import ChatAnswer
 from sai_proxy.openai_api.chat_request import ChatCompletionRequest, decode_chat_request, read_chat_request
+from sai_proxy.openai_api.completion_answer import TextAnswer
+from sai_proxy.openai_api.completion_request import (
+    CompletionRequest,
+    decode_completion_request,
+    read_completion_request,
+)
+from sai_proxy.openai_api.fields import StreamOptions, TextRequest, user_key_of
+
+Models = Mapping[str, Route]
+Wire = TypeVar("Wire", bound=TextRequest)
 
 
 class ParsedBody(NamedTuple):
@@ -18,35 +29,53 @@ class ParsedBody(NamedTuple):
     user_key: str | None
 
 
-class Endpoint(Protocol):
+class MakeAnswer(Protocol):
+    def __call__(self, id: str, created: int, model: str, *, include_usage: bool) -> AnswerFormat: ...
+
+
+class Endpoint(Generic[Wire]):
+    """One text endpoint: its request's wire type, and its answer's format."""
+
+    def __init__(
+        self,
+        models: Models,
+        *,
+        decode: Callable[[bytes], Wire],
+        read: Callable[[Wire, Models], ChatRequest],
+        answer: MakeAnswer,
+        id_prefix: str,
+    ) -> None:
+        self._models = models
+        self._decode = decode
+        self._read = read
+        self._make_answer = answer
+        self._id_prefix = id_prefix
+
     def parse(self, body: bytes) -> ParsedBody:
         """Raises ProxyError, naming what is wrong with the body."""
-        ...
+        wire = self._decode(body)
+        chat_request = self._read(wire, self._models)
+        return ParsedBody(chat_request, self._answer(wire.model, wire.stream_options), user_key_of(wire))
 
     def plain_answer(self) -> AnswerFormat:
         """For a body that could not be read, should its failure have to be told as a message."""
-        ...
+        return self._answer(next(iter(self._models)), None)
+
+    def _answer(self, model: str, options: StreamOptions | None) -> AnswerFormat:
+        answer_id = self._id_prefix + secrets.token_hex(12)
+        include_usage = bool(options and options.include_usage)
+        return self._make_answer(answer_id, int(time.time()), model, include_usage=include_usage)
 
 
-class ChatCompletions:
+def chat_completions(models: Models) -> Endpoint[ChatCompletionRequest]:
     """`POST /v1/chat/completions`."""
-
-    def __init__(self, models: Mapping[str, Route]) -> None:
-        self._models = models
-
-    def parse(self, body: bytes) -> ParsedBody:
-        wire = decode_chat_request(body)
-        chat_request = read_chat_request(wire, self._models)
-        include_usage = bool(wire.stream_options and wire.stream_options.include_usage)
-        return ParsedBody(chat_request, self._answer(wire.model, include_usage), _user_key(wire))
-
-    def plain_answer(self) -> ChatAnswer:
-        return self._answer(next(iter(self._models)), include_usage=False)
-
-    def _answer(self, model: str, include_usage: bool) -> ChatAnswer:
-        return ChatAnswer(f"chatcmpl-{secrets.token_hex(12)}", int(time.time()), model, include_usage=include_usage)
+    return Endpoint(
+        models, decode=decode_chat_request, read=read_chat_request, answer=ChatAnswer, id_prefix="chatcmpl-"
+    )
 
 
-def _user_key(wire: ChatCompletionRequest) -> str | None:
-    parameters = wire.litellm_params
-    return parameters.metadata.user_api_key if parameters and parameters.metadata else None
+def completions(models: Models) -> Endpoint[CompletionRequest]:
+    """`POST /v1/completions`."""
+    return Endpoint(
+        models, decode=decode_completion_request, read=read_completion_request, answer=TextAnswer, id_prefix="cmpl-"
+    )

@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 
 from sai_proxy.error_table import ErrorForm, Language, describe
 from sai_proxy.errors import ContextLengthExceeded, ProxyError
-from sai_proxy.openai_api.chat_answer import AnswerFormat
+from sai_proxy.openai_api.answer_format import AnswerFormat
 from sai_proxy.openai_api.error_body import error_body
 from sai_proxy.openai_api.event_stream import event
 from sai_proxy.openai_api.usage import usage_body

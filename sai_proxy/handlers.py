@@ -7,11 +7,11 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from sai_proxy import errors
-from sai_proxy.choices import Choice, ask_in_turn
+from sai_proxy.choices import Choices, open_choices
 from sai_proxy.failures import FailurePolicy
 from sai_proxy.keys import ANSWER, CHAT_REQUEST, CREDENTIALS, LIFECYCLE, RECORD, UPSTREAM
 from sai_proxy.openai_api import event_stream
-from sai_proxy.openai_api.usage import UsageBody, complete_usage, usage_body
+from sai_proxy.openai_api.usage import UsageBody, usage_body
 from sai_proxy.patience import open_patiently, read_patiently
 
 logger = logging.getLogger(__name__)
@@ -29,23 +29,29 @@ def answer_handler(policy: FailurePolicy, *, heartbeat_s: float, chunk_chars: in
     return answer
 
 
-async def _open_choice(request: web.Request) -> Choice:
-    (question,) = request[CHAT_REQUEST].questions()
-    return Choice(await ask_in_turn(request.app[UPSTREAM], question, request[CREDENTIALS], request[RECORD]))
+async def _open(request: web.Request) -> Choices:
+    return await open_choices(request.app[UPSTREAM], request[CHAT_REQUEST], request[CREDENTIALS], request[RECORD])
 
 
 async def _whole_answer(request: web.Request) -> web.Response:
     with request.app[LIFECYCLE].running():
-        choice = await _open_choice(request)
+        choices = await _open(request)
+        texts: list[list[str]] = [[] for _ in range(len(choices))]
+        running = len(choices)
         try:
-            pieces: list[str] = []
-            while (text := await choice.read()) is not None:
-                _note_first_byte(request)
-                pieces.append(text)
+            while running:
+                index, text = await choices.read()
+                if text is None:
+                    running -= 1
+                else:
+                    _note_first_byte(request)
+                    texts[index].append(text)
         finally:
-            choice.close()
-    body = request[ANSWER].whole([("".join(pieces), choice.finish_reason)], _note_end(request, choice))
-    return web.Response(body=body, content_type="application/json", headers=_model_header(choice))
+            choices.close()
+    usage = _note_end(request, choices)
+    answers = [("".join(pieces), choices.finish_reason(index)) for index, pieces in enumerate(texts)]
+    body = request[ANSWER].whole(answers, usage)
+    return web.Response(body=body, content_type="application/json", headers=_model_header(choices))
 
 
 class StreamedAnswer:
@@ -82,24 +88,31 @@ class StreamedAnswer:
         return self._response
 
     async def _relay(self) -> None:
-        choice = await open_patiently(_open_choice(self._request), self._heartbeat_s, self._heartbeat)
+        choices = await open_patiently(_open(self._request), self._heartbeat_s, self._heartbeat)
         try:
-            self._response.headers.update(_model_header(choice))
+            self._response.headers.update(_model_header(choices))
             await self._start()
-            while (text := await read_patiently(choice.read, self._heartbeat_s, self._heartbeat)) is not None:
-                _note_first_byte(self._request)
-                await self._response.write(self._deltas(text))
-                self._text_sent = True
-            usage = _note_end(self._request, choice)
-            await self._response.write(self._answer.finish(0, choice.finish_reason) + self._answer.closing(usage))
+            running = len(choices)
+            while running:
+                index, text = await read_patiently(choices.read, self._heartbeat_s, self._heartbeat)
+                if text is None:
+                    running -= 1
+                    end = self._answer.finish(index, choices.finish_reason(index))
+                    if not running:
+                        end += self._answer.closing(_note_end(self._request, choices))
+                    await self._response.write(end)
+                else:
+                    _note_first_byte(self._request)
+                    await self._response.write(self._deltas(index, text))
+                    self._text_sent = True
         finally:
-            choice.close()
+            choices.close()
 
-    def _deltas(self, text: str) -> bytes:
+    def _deltas(self, index: int, text: str) -> bytes:
         size = self._chunk_chars
         if len(text) <= size:
-            return self._answer.delta(0, text)
-        return b"".join(self._answer.delta(0, text[at : at + size]) for at in range(0, len(text), size))
+            return self._answer.delta(index, text)
+        return b"".join(self._answer.delta(index, text[at : at + size]) for at in range(0, len(text), size))
 
     async def _heartbeat(self) -> None:
         if self._response.prepared:
@@ -110,7 +123,8 @@ class StreamedAnswer:
     async def _start(self) -> None:
         if not self._response.prepared:
             await self._response.prepare(self._request)
-            await self._response.write(self._answer.opening(0))
+            count = self._request[CHAT_REQUEST].choices
+            await self._response.write(b"".join(map(self._answer.opening, range(count))))
 
     async def _fail(self, error: errors.ProxyError) -> None:
         """The last event of an answer that will not be complete."""
@@ -130,14 +144,14 @@ def _note_first_byte(request: web.Request) -> None:
         record.first_byte = asyncio.get_running_loop().time()
 
 
-def _note_end(request: web.Request, choice: Choice) -> UsageBody:
+def _note_end(request: web.Request, choices: Choices) -> UsageBody:
     record = request[RECORD]
-    prompt, completion, estimated = complete_usage(choice.usage, request[CHAT_REQUEST].chars, choice.chars)
+    prompt, completion, estimated = choices.usage(request[CHAT_REQUEST])
     record.prompt_tokens, record.completion_tokens, record.usage_estimated = prompt, completion, estimated
-    record.sai_model = choice.model
-    record.finish_reason = choice.finish_reason
+    record.sai_model = choices.model
+    record.finish_reason = choices.finish_reason(0)
     return usage_body(prompt, completion)
 
 
-def _model_header(choice: Choice) -> dict[str, str]:
-    return {"x-sai-model": choice.model} if choice.model else {}
+def _model_header(choices: Choices) -> dict[str, str]:
+    return {"x-sai-model": choices.model} if choices.model else {}

@@ -18,7 +18,7 @@ from aiohttp import web
 from sai_proxy.chat import ChatRequest
 from sai_proxy.credentials import Credential
 from sai_proxy.lifecycle import Lifecycle
-from sai_proxy.openai_api.chat_answer import AnswerFormat
+from sai_proxy.openai_api.answer_format import AnswerFormat
 from sai_proxy.record import RequestRecord
 from sai_proxy.sai_api.upstream import Upstream
 

@@ -1,8 +1,8 @@
 """Waiting for SAI while something is done at intervals, such as a heartbeat for the client."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Protocol, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any, Protocol, TypeVar
 
 T = TypeVar("T")
 
@@ -32,6 +32,24 @@ async def open_patiently(opening: Awaitable[C], interval_s: float, beat: Beat) -
             task.result().close()
         raise
     return task.result()
+
+
+async def open_all(openings: Sequence[Coroutine[Any, Any, C]]) -> list[C]:
+    """The results of all, which run at once. If one fails, or the caller is cancelled, the others
+    are cancelled, and what has been opened is closed."""
+    if len(openings) == 1:
+        return [await openings[0]]
+    tasks = [asyncio.ensure_future(opening) for opening in openings]
+    try:
+        return list(await asyncio.gather(*tasks))
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        for task in tasks:
+            if not task.cancelled() and task.exception() is None:
+                task.result().close()
+        raise
 
 
 async def read_patiently(read: Callable[[], Awaitable[T]], interval_s: float, beat: Beat) -> T:

@@ -1,7 +1,6 @@
 """`POST /v1/chat/completions`: the request's wire type, and what of it can be honoured.
 
-The rule: a field that only steers sampling or bookkeeping is ignored; one that promises something
-about the answer is honoured or refused. Nothing is pretended.
+`parameters` says what becomes of each field, and why.
 """
 
 from collections.abc import Mapping
@@ -11,32 +10,29 @@ import msgspec
 from msgspec import Meta, Struct
 
 from sai_proxy.chat import ChatRequest, Route
-from sai_proxy.errors import ModelNotFound, UnsupportedParameter, UnsupportedValue
+from sai_proxy.errors import UnsupportedParameter, UnsupportedValue
 from sai_proxy.openai_api.decoding import decode_body
+from sai_proxy.openai_api.fields import (
+    ChoiceCount,
+    LiteLlmParams,
+    Penalty,
+    StreamOptions,
+    Temperature,
+    TokenLimit,
+    TopP,
+    read_max_chars,
+    read_n,
+    read_stops,
+    refuse_if_asked,
+    route_of,
+)
 from sai_proxy.openai_api.messages import Messages, read_messages
-
-
-class StreamOptions(Struct):
-    include_usage: bool | None = None
-    include_obfuscation: bool | None = None
-
-
-class KeyMetadata(Struct):
-    user_api_key: str | None = None
-
-
-class LiteLlmParams(Struct):
-    """Where the predecessor's users put their own SAI key. Never leaves this server."""
-
-    metadata: KeyMetadata | None = None
+from sai_proxy.openai_api.parameters import CHAT_PARAMETERS, ignored_names
 
 
 class ResponseFormat(Struct):
     type: str
     json_schema: Any = None
-
-
-Penalty = Annotated[float, Meta(ge=-2, le=2)]
 
 
 class ChatCompletionRequest(Struct, kw_only=True):
@@ -46,9 +42,9 @@ class ChatCompletionRequest(Struct, kw_only=True):
     messages: Messages
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    n: Annotated[int, Meta(ge=1, le=128)] | None = None
-    max_completion_tokens: Annotated[int, Meta(ge=1)] | None = None
-    max_tokens: Annotated[int, Meta(ge=1)] | None = None
+    n: ChoiceCount | None = None
+    max_completion_tokens: TokenLimit | None = None
+    max_tokens: TokenLimit | None = None
     stop: str | list[str] | None = None
     response_format: ResponseFormat | None = None
     tools: list[Any] | None = None
@@ -62,8 +58,8 @@ class ChatCompletionRequest(Struct, kw_only=True):
     modalities: list[str] | None = None
     audio: dict[str, Any] | None = None
     web_search_options: dict[str, Any] | None = None
-    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
-    top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    temperature: Temperature | None = None
+    top_p: TopP | None = None
     frequency_penalty: Penalty | None = None
     presence_penalty: Penalty | None = None
     seed: int | None = None
@@ -82,31 +78,7 @@ class ChatCompletionRequest(Struct, kw_only=True):
     litellm_params: LiteLlmParams | None = None
 
 
-IGNORED = (
-    "max_completion_tokens",
-    "max_tokens",
-    "stop",
-    "parallel_tool_calls",
-    "temperature",
-    "top_p",
-    "frequency_penalty",
-    "presence_penalty",
-    "seed",
-    "reasoning_effort",
-    "verbosity",
-    "prediction",
-    "moderation",
-    "metadata",
-    "store",
-    "service_tier",
-    "user",
-    "safety_identifier",
-    "prompt_cache_key",
-    "prompt_cache_options",
-    "prompt_cache_retention",
-)
-"""Fields that SAI has no place for and that change nothing which a client could rely on."""
-
+_IGNORED = ignored_names(CHAT_PARAMETERS)
 _decoder = msgspec.json.Decoder(ChatCompletionRequest)
 
 
@@ -127,26 +99,17 @@ def read_chat_request(wire: ChatCompletionRequest, routes: Mapping[str, Route]) 
         model=wire.model,
         route=route_of(wire.model, routes),
         conversations=(conversation,),
+        n=read_n(wire.n),
         stream=bool(wire.stream),
-        ignored=tuple(name for name in IGNORED if getattr(wire, name) is not None),
+        stops=read_stops(wire.stop),
+        max_chars=read_max_chars(wire.max_completion_tokens or wire.max_tokens),
+        ignored=tuple(name for name in _IGNORED if getattr(wire, name) is not None),
     )
-
-
-def route_of(model: str, routes: Mapping[str, Route]) -> Route:
-    """The route of `model`. Raises ModelNotFound."""
-    try:
-        return routes[model]
-    except KeyError:
-        raise ModelNotFound({"model": model[:100], "known": ", ".join(routes)}) from None
 
 
 def refuse_unsupported(wire: ChatCompletionRequest) -> None:
     """Raises UnsupportedParameter or UnsupportedValue for the first field that cannot be honoured."""
-    if wire.n is not None and wire.n > 1:
-        raise UnsupportedValue({"allowed": "1"}, param="n")
-    for name in ("tools", "functions", "logprobs", "top_logprobs", "logit_bias", "audio"):
-        if getattr(wire, name):  # empty lists, maps and zeroes ask for nothing
-            raise UnsupportedParameter(param=name)
+    refuse_if_asked(wire, ("tools", "functions", "logprobs", "top_logprobs", "logit_bias", "audio"))
     if wire.web_search_options is not None:
         raise UnsupportedParameter(param="web_search_options")
     if wire.tool_choice not in (None, "none", "auto"):

@@ -33,10 +33,13 @@ def usage_body(prompt_tokens: int, completion_tokens: int) -> UsageBody:
     )
 
 
-def complete_usage(usage: Usage | None, prompt_chars: int, completion_chars: int) -> tuple[int, int, bool]:
-    """Prompt and completion tokens, and whether either is an estimate for want of SAI's number."""
-    reported = usage or Usage()
-    prompt, completion = reported.prompt_tokens, reported.completion_tokens
+def complete_usage(
+    reported: Usage, prompt_chars: int, completion_chars: int, *, cut: bool = False
+) -> tuple[int, int, bool]:
+    """Prompt and completion tokens, and whether either is an estimate, for want of SAI's number or
+    because it counts more than the client has got (`cut`)."""
+    prompt = reported.prompt_tokens
+    completion = None if cut else reported.completion_tokens
     return (
         estimate_tokens(prompt_chars) if prompt is None else prompt,
         estimate_tokens(completion_chars) if completion is None else completion,

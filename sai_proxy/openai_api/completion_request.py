@@ -1,0 +1,117 @@
+"""`POST /v1/completions`, the legacy endpoint of IDE autocompletion and old scripts.
+
+A prompt becomes a conversation of one user message; several prompts, one conversation each.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, Struct
+
+from sai_proxy.chat import ChatMessage, ChatRequest, Conversation, Route
+from sai_proxy.errors import EmptyArray, InvalidType, UnsupportedValue
+from sai_proxy.openai_api.decoding import decode_body
+from sai_proxy.openai_api.fields import (
+    ChoiceCount,
+    LiteLlmParams,
+    Penalty,
+    StreamOptions,
+    Temperature,
+    TokenLimit,
+    TopP,
+    read_max_chars,
+    read_n,
+    read_stops,
+    refuse_if_asked,
+    route_of,
+)
+from sai_proxy.openai_api.parameters import COMPLETION_PARAMETERS, ignored_names
+
+MAX_CHOICES = 32
+"""Of one request: each is a call to SAI."""
+
+FILL_IN = (
+    "The user's message has a text before and after a gap, in the tags <prefix> and <suffix>. "
+    "Answer with exactly the text that belongs into the gap: nothing of what stands around it, no tags, "
+    "no code fences and no explanation."
+)
+
+
+class CompletionRequest(Struct, kw_only=True):
+    """Every documented field; undocumented ones are tolerated."""
+
+    model: str
+    prompt: str | list[Any]
+    suffix: str | None = None
+    max_tokens: TokenLimit | None = None
+    temperature: Temperature | None = None
+    top_p: TopP | None = None
+    n: ChoiceCount | None = None
+    best_of: ChoiceCount | None = None
+    echo: bool | None = None
+    stop: str | list[str] | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    logprobs: Annotated[int, Meta(ge=0, le=5)] | None = None
+    logit_bias: dict[str, float] | None = None
+    frequency_penalty: Penalty | None = None
+    presence_penalty: Penalty | None = None
+    seed: int | None = None
+    user: str | None = None
+    litellm_params: LiteLlmParams | None = None
+
+
+_IGNORED = ignored_names(COMPLETION_PARAMETERS)
+_decoder = msgspec.json.Decoder(CompletionRequest)
+
+
+def decode_completion_request(body: bytes) -> CompletionRequest:
+    """Raises InvalidRequest with `param` naming the place that is wrong."""
+    return decode_body(body, _decoder)
+
+
+def read_completion_request(wire: CompletionRequest, routes: Mapping[str, Route]) -> ChatRequest:
+    """What `wire` asks for. Raises ModelNotFound, or InvalidRequest for what cannot be honoured."""
+    refuse_if_asked(wire, ("logprobs", "logit_bias"))
+    n, prompts = read_n(wire.n), _read_prompts(wire.prompt)
+    if wire.best_of is not None and wire.best_of != n:
+        raise UnsupportedValue({"allowed": str(n)}, param="best_of")
+    if len(prompts) * n > MAX_CHOICES:
+        raise UnsupportedValue({"allowed": f"prompts * n <= {MAX_CHOICES}"}, param="prompt")
+    return ChatRequest(
+        model=wire.model,
+        route=route_of(wire.model, routes),
+        conversations=tuple(_conversation(prompt, wire.suffix) for prompt in prompts),
+        n=n,
+        stream=bool(wire.stream),
+        stops=read_stops(wire.stop),
+        max_chars=read_max_chars(wire.max_tokens),
+        echoes=tuple(prompts) if wire.echo else (),
+        text_param="prompt",
+        ignored=tuple(name for name in _IGNORED if getattr(wire, name) is not None),
+    )
+
+
+def _read_prompts(prompt: str | list[Any]) -> list[str]:
+    if isinstance(prompt, str):
+        return [prompt]
+    if not prompt:
+        raise EmptyArray(param="prompt")
+    for index, item in enumerate(prompt):
+        if isinstance(item, int | list):
+            raise UnsupportedValue({"allowed": "string | array of strings"}, param="prompt")
+        if not isinstance(item, str):
+            raise InvalidType({"expected": "string", "found": _json_type(item)}, param=f"prompt[{index}]")
+    return prompt
+
+
+def _json_type(value: object) -> str:
+    return "null" if value is None else "object" if isinstance(value, dict) else "number"
+
+
+def _conversation(prompt: str, suffix: str | None) -> Conversation:
+    if not suffix:
+        return (ChatMessage("user", (prompt,)),)
+    gap = f"<prefix>{prompt}</prefix><suffix>{suffix}</suffix>"
+    return (ChatMessage("system", (FILL_IN,)), ChatMessage("user", (gap,)))

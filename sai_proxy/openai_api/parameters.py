@@ -1,0 +1,82 @@
+"""What becomes of each documented field of a request, and why: the table behind the README's.
+
+The rule: a field that only steers sampling or bookkeeping is ignored; one that promises something
+about the answer is honoured, emulated, or refused with 400. Nothing is pretended.
+"""
+
+from typing import Literal, NamedTuple
+
+How = Literal["honoured", "emulated", "ignored", "refused"]
+
+
+class Treatment(NamedTuple):
+    how: How
+    why: str
+
+
+_SAMPLING = Treatment("ignored", "sampling belongs to SAI's template")
+_BOOKKEEPING = Treatment("ignored", "bookkeeping of OpenAI's; SAI has no place for it")
+_NO_TOOLS = Treatment("refused", "tools are not emulated yet; an empty list, `none` and `auto` pass")
+_NO_PROBABILITIES = Treatment("refused", "SAI gives no probabilities; `false` and 0 pass")
+_TEXT_ONLY = Treatment("refused", "SAI answers with text only")
+
+_COMMON: dict[str, Treatment] = {
+    "model": Treatment("honoured", "one of `SAI_MODELS`"),
+    "stream": Treatment("honoured", "at SAI's own pace"),
+    "stream_options": Treatment("honoured", "`include_usage`; obfuscation is never sent"),
+    "n": Treatment("emulated", "1 to 8: as many calls to SAI at once; usage is their sum"),
+    "stop": Treatment("emulated", "a string or up to 16: the proxy cuts, and ends the call to SAI"),
+    "max_tokens": Treatment("emulated", "the proxy cuts at 4 characters a token, and ends the call to SAI"),
+    "logit_bias": Treatment("refused", "SAI cannot; an empty map passes"),
+    "temperature": _SAMPLING,
+    "top_p": _SAMPLING,
+    "frequency_penalty": _SAMPLING,
+    "presence_penalty": _SAMPLING,
+    "seed": _SAMPLING,
+    "user": _BOOKKEEPING,
+    "litellm_params": Treatment("honoured", "`metadata.user_api_key` is the user's SAI key; nothing of it reaches SAI"),
+}
+
+CHAT_PARAMETERS: dict[str, Treatment] = {
+    **_COMMON,
+    "messages": Treatment("honoured", "text parts; images, audio and files are refused"),
+    "max_completion_tokens": Treatment("emulated", "as `max_tokens`, over which it wins"),
+    "response_format": Treatment("refused", "structured output is not emulated yet; `text` passes"),
+    "tools": _NO_TOOLS,
+    "tool_choice": _NO_TOOLS,
+    "functions": _NO_TOOLS,
+    "function_call": _NO_TOOLS,
+    "parallel_tool_calls": Treatment("ignored", "without tools it says nothing"),
+    "logprobs": _NO_PROBABILITIES,
+    "top_logprobs": _NO_PROBABILITIES,
+    "modalities": Treatment("refused", 'SAI answers with text only; `["text"]` passes'),
+    "audio": _TEXT_ONLY,
+    "web_search_options": Treatment("refused", "SAI's template decides what it looks up"),
+    "reasoning_effort": _SAMPLING,
+    "verbosity": _SAMPLING,
+    "prediction": Treatment("ignored", "a hint for speed"),
+    "moderation": _BOOKKEEPING,
+    "metadata": _BOOKKEEPING,
+    "store": _BOOKKEEPING,
+    "service_tier": _BOOKKEEPING,
+    "safety_identifier": _BOOKKEEPING,
+    "prompt_cache_key": _BOOKKEEPING,
+    "prompt_cache_options": _BOOKKEEPING,
+    "prompt_cache_retention": _BOOKKEEPING,
+}
+
+COMPLETION_PARAMETERS: dict[str, Treatment] = {
+    **_COMMON,
+    "prompt": Treatment("honoured", "a string, or up to 32 of them, one choice each; token ids are refused"),
+    "max_tokens": Treatment(
+        "emulated", "as in chat; OpenAI's default of 16 is not applied: without it the answer is whole"
+    ),
+    "suffix": Treatment("emulated", "SAI is told to write what stands between prompt and suffix"),
+    "echo": Treatment("emulated", "the prompt goes before the text"),
+    "best_of": Treatment("refused", "SAI gives no probabilities to choose by; a value equal to `n` passes"),
+    "logprobs": _NO_PROBABILITIES,
+}
+
+
+def ignored_names(parameters: dict[str, Treatment]) -> tuple[str, ...]:
+    return tuple(name for name, treatment in parameters.items() if treatment.how == "ignored")

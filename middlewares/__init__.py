@@ -3,6 +3,7 @@
 from middlewares.request_log import request_log_middleware
 from middlewares.request_id import request_id_middleware
 from middlewares.error_mapping import error_mapping_middleware
+from middlewares.cors import cors_headers, cors_middleware
 from middlewares.chat_body import chat_body_middleware
 from middlewares.auth_resolution import auth_resolution_middleware
 from middlewares.ide_unwrap import ide_unwrap_middleware
@@ -12,6 +13,8 @@ __all__ = [
     "request_log_middleware",
     "request_id_middleware",
     "error_mapping_middleware",
+    "cors_middleware",
+    "cors_headers",
     "chat_body_middleware",
     "auth_resolution_middleware",
     "ide_unwrap_middleware",

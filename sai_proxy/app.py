@@ -10,7 +10,6 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 import middlewares
-from sai_proxy import __version__
 from sai_proxy.endpoints import Endpoint, chat_completions, completions
 from sai_proxy.failures import FailurePolicy
 from sai_proxy.handlers import answer_handler
@@ -19,6 +18,8 @@ from sai_proxy.keys import LIFECYCLE, REQUEST_ID, UPSTREAM
 from sai_proxy.lifecycle import Lifecycle
 from sai_proxy.openai_api.fields import route_of
 from sai_proxy.openai_api.models import model_body, models_body
+from sai_proxy.openapi import Health
+from sai_proxy.pages import add_pages
 from sai_proxy.sai_api.client import SaiClient, tls_setting
 from sai_proxy.settings import Settings
 
@@ -34,6 +35,9 @@ def create_app(settings: Settings, *, answer_headers: dict[str, str] | None = No
             middlewares.error_mapping_middleware(policy),
         ],
     )
+    if settings.cors_origins:
+        app.middlewares.append(middlewares.cors_middleware())
+        app.on_response_prepare.append(middlewares.cors_headers(settings.cors_origins))
     app[LIFECYCLE] = Lifecycle()
     app.cleanup_ctx.append(_sai(settings))
     app.on_response_prepare.append(_finish_headers(answer_headers or {}))
@@ -47,6 +51,7 @@ def create_app(settings: Settings, *, answer_headers: dict[str, str] | None = No
         app.router.add_post(f"{prefix}/completions", text)
         app.router.add_get(f"{prefix}/models", list_models)
         app.router.add_get(f"{prefix}/models/{{id:.+}}", get_model)
+    add_pages(app, settings.models)
     app.router.add_get("/health", _health)
     app.router.add_get("/health/liveness", _liveness)
     app.router.add_get("/health/liveliness", _liveness)  # LiteLLM's spelling, which probes were set up with
@@ -123,11 +128,6 @@ def _model_handlers(settings: Settings) -> tuple[Handler, Handler]:
         return web.Response(body=model_body(name, created), content_type="application/json")
 
     return list_models, get_model
-
-
-class Health(msgspec.Struct):
-    status: str
-    version: str = __version__
 
 
 def _health_response(status: str, code: int = 200) -> web.Response:

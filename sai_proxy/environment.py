@@ -52,6 +52,7 @@ PLAIN_VARIABLES: dict[str, str] = {
 """Variables that a field takes as they are, with what is allowed in them."""
 
 _MODEL = re.compile(r"(?P<name>[^=@]+)(?:=(?P<template>[^=@]*))?(?:@(?P<override>[^@]+))?")
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s,]+")
 _TEMPLATE_ID = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -92,6 +93,7 @@ class _Reader:
             or any("SAI_KEY" in f or "SAI_COOKIE" in f for f in self.faults)
         ):
             self.faults.append("SAI_KEY, SAI_COOKIE: neither is set; at least one of them is required")
+        values["cors_origins"] = self._origins()
         ca_file = values.get("sai_ca_file")
         if ca_file and not Path(ca_file).is_file():
             self.faults.append(f"SAI_CA_FILE: found '{ca_file}', which is not a file; allowed: the path of a PEM file")
@@ -134,6 +136,13 @@ class _Reader:
         if not models and not any("SAI_MODELS" in fault for fault in self.faults):
             self._fault("SAI_MODELS", self.environ["SAI_MODELS"], "at least one model name")
         return models
+
+    def _origins(self) -> frozenset[str]:
+        origins = _items(self.environ.get("CORS_ORIGINS", ""))
+        for origin in origins:
+            if origin != "*" and not _ORIGIN.fullmatch(origin):
+                self._fault("CORS_ORIGINS", origin, "* or scheme://host[:port], comma-separated, without a path")
+        return frozenset(origins)
 
     def _credential(self, variable: str, *, cookie: bool) -> Credential | None:
         text = self._secret(variable)
@@ -203,6 +212,7 @@ def shown_settings(settings: Settings) -> list[str]:
     lines.append("SAI_MODELS=" + ",".join(_shown_model(name, route) for name, route in settings.models.items()))
     lines.append(f"ACCESS_TOKENS={f'(set, {len(settings.access_tokens)})' if settings.access_tokens else '(not set)'}")
     lines.append("PLACEHOLDER_KEYS=" + ",".join(sorted(settings.placeholder_keys)))
+    lines.append("CORS_ORIGINS=" + (",".join(sorted(settings.cors_origins)) or "(not set)"))
     lines += [f"{variable}={_shown(getattr(settings, variable.lower()))}" for variable in PLAIN_VARIABLES]
     return lines
 

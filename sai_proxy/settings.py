@@ -45,6 +45,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     heartbeat_seconds: Seconds = 10
     shutdown_timeout: SecondsOrNone = 30
     drain_delay: SecondsOrNone = 0
+    cors_origins: frozenset[str] = frozenset()
     log_file: str | None = None
     verbose_logging: bool = False
 

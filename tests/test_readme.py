@@ -4,10 +4,14 @@ import asyncio
 import re
 import sys
 
+import msgspec
 import pytest
 
 from sai_proxy.environment import PLAIN_VARIABLES, read_settings, shown_settings
 from sai_proxy.error_table import ERROR_TABLE
+from sai_proxy.openai_api.chat_request import ChatCompletionRequest
+from sai_proxy.openai_api.completion_request import CompletionRequest
+from sai_proxy.openai_api.parameters import CHAT_PARAMETERS, COMPLETION_PARAMETERS, Treatment
 from tests.support import ROOT, environment, running_process
 
 README = (ROOT / "README.md").read_text()
@@ -51,7 +55,16 @@ def test_the_configuration_table_has_every_variable_with_its_default() -> None:
     documented = {
         name: row[1] for row in rows("| Variable | Default | Meaning |") for name in re.findall(r"`(\w+)`", row[0])
     }
-    special = {"SAI_URL", "SAI_TEMPLATE_ID", "SAI_KEY", "SAI_COOKIE", "SAI_MODELS", "ACCESS_TOKENS", "PLACEHOLDER_KEYS"}
+    special = {
+        "SAI_URL",
+        "SAI_TEMPLATE_ID",
+        "SAI_KEY",
+        "SAI_COOKIE",
+        "SAI_MODELS",
+        "ACCESS_TOKENS",
+        "PLACEHOLDER_KEYS",
+        "CORS_ORIGINS",
+    }
     assert set(documented) == special | set(PLAIN_VARIABLES)
     shown = dict(
         line.split("=", 1)
@@ -67,3 +80,22 @@ def test_the_errors_table_has_every_status_and_code() -> None:
         (int(row[0]), None if row[1] == "none" else row[1].strip("`")) for row in rows("| Status | Code | When |")
     }
     assert documented == {(row.status, row.code) for row in ERROR_TABLE.values()}
+
+
+@pytest.mark.parametrize(
+    ("header", "wire", "parameters"),
+    [
+        ("| Chat field | Treatment | Why |", ChatCompletionRequest, CHAT_PARAMETERS),
+        ("| Completion field | Treatment | Why |", CompletionRequest, COMPLETION_PARAMETERS),
+    ],
+)
+def test_the_parameter_tables_have_every_field_of_the_requests(
+    header: str, wire: type[msgspec.Struct], parameters: dict[str, Treatment]
+) -> None:
+    documented = {
+        name.strip("`"): (how, why)
+        for table in ("| Field | Treatment | Why |", header)
+        for name, how, why in rows(table)
+    }
+    assert documented == {name: tuple(treatment) for name, treatment in parameters.items()}
+    assert set(parameters) == set(wire.__struct_fields__)

@@ -76,6 +76,8 @@ def test_a_variable_reaches_its_field(variable: str, text: str, value: object) -
         ("SAI_MODELS", "a,a"),
         ("SAI_MODELS", "=t"),
         ("SAI_CA_FILE", "/no/such/file"),
+        ("CORS_ORIGINS", "https://a.example.com/path"),
+        ("CORS_ORIGINS", "a.example.com"),
     ],
 )
 def test_a_malformed_value_is_one_line_with_name_finding_and_what_is_allowed(variable: str, text: str) -> None:
@@ -177,5 +179,6 @@ def test_every_field_has_its_variable() -> None:
         "models",
         "access_tokens",
         "placeholder_keys",
+        "cors_origins",
     }
     assert {name.lower() for name in PLAIN_VARIABLES} == set(Settings.__struct_fields__) - composed

@@ -1,0 +1,191 @@
+"""The OpenAPI 3.1 document, made of the very types that decode the requests and encode the answers."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from sai_proxy import __version__
+from sai_proxy.error_table import ERROR_TABLE
+from sai_proxy.errors import MethodNotAllowed, ModelNotFound, UnknownUrl
+from sai_proxy.openai_api.chat_answer import ChatCompletion, ChatCompletionChunk
+from sai_proxy.openai_api.chat_request import ChatCompletionRequest
+from sai_proxy.openai_api.completion_answer import TextCompletion
+from sai_proxy.openai_api.completion_request import CompletionRequest
+from sai_proxy.openai_api.error_body import ErrorBody
+from sai_proxy.openai_api.models import Model, ModelsList
+from sai_proxy.openai_api.parameters import CHAT_PARAMETERS, COMPLETION_PARAMETERS, Treatment
+
+
+class Health(Struct):
+    """The answer of the health endpoints."""
+
+    status: str
+    version: str = __version__
+
+
+class Welcome(Struct):
+    """The answer of `GET /`."""
+
+    name: str
+    version: str
+    docs: str
+    openapi: str
+
+
+_TYPES: tuple[type[Struct], ...] = (
+    ChatCompletionRequest,
+    ChatCompletion,
+    ChatCompletionChunk,
+    CompletionRequest,
+    TextCompletion,
+    ModelsList,
+    Model,
+    ErrorBody,
+    Health,
+    Welcome,
+)
+
+_EXAMPLE = {"model": "sai-model", "messages": [{"role": "user", "content": "Hola"}]}
+_TEXT_EXAMPLE = {"model": "sai-model", "prompt": "Hola"}
+_COMMON_HEADERS = {"x-request-id": {"description": "id of the request, as in the log", "schema": {"type": "string"}}}
+
+
+def openapi_document(models: Iterable[str]) -> dict[str, Any]:
+    """The document. models: names that are served, for the examples."""
+    model = next(iter(models))
+    _, components = msgspec.json.schema_components(_TYPES, ref_template="#/components/schemas/{name}")
+    _describe(components["ChatCompletionRequest"], CHAT_PARAMETERS)
+    _describe(components["CompletionRequest"], COMPLETION_PARAMETERS)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "sai-proxy",
+            "version": __version__,
+            "description": "OpenAI's API in front of SAI. Every path also exists without `/v1`.",
+            "license": {"name": "MIT", "identifier": "MIT"},
+        },
+        "servers": [{"url": "/"}],
+        "security": [{}, {"bearer": []}, {"userApiKey": []}, {"apiKey": []}],
+        "paths": {
+            "/v1/chat/completions": {
+                "post": _asking(
+                    "Answer a conversation",
+                    ChatCompletionRequest,
+                    ChatCompletion,
+                    ChatCompletionChunk,
+                    {**_EXAMPLE, "model": model},
+                )
+            },
+            "/v1/completions": {
+                "post": _asking(
+                    "Answer a prompt (legacy)",
+                    CompletionRequest,
+                    TextCompletion,
+                    TextCompletion,
+                    {**_TEXT_EXAMPLE, "model": model},
+                )
+            },
+            "/v1/models": {"get": _getting("List the models", ModelsList)},
+            "/v1/models/{id}": {
+                "get": {
+                    **_getting("Show a model", Model, errors=_errors([ModelNotFound, UnknownUrl])),
+                    "parameters": [
+                        {
+                            "name": "id",
+                            "in": "path",
+                            "required": True,
+                            "schema": {"type": "string", "minLength": 1},
+                            "example": model,
+                        }
+                    ],
+                }
+            },
+            "/health": {"get": _getting("Whether the server runs", Health)},
+            "/health/liveness": {"get": _getting("Whether the process lives", Health)},
+            "/health/readiness": {
+                "get": _getting("Whether new requests are welcome", Health, also={503: "about to stop"})
+            },
+            "/": {"get": _getting("Name and version", Welcome)},
+        },
+        "components": {
+            "schemas": components,
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer", "description": "an access token, or a SAI API key"},
+                "userApiKey": {"type": "apiKey", "in": "header", "name": "x-user-api-key"},
+                "apiKey": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+            },
+        },
+    }
+
+
+def _describe(schema: dict[str, Any], parameters: Mapping[str, Treatment]) -> None:
+    """Say of each field what becomes of it."""
+    for name, treatment in parameters.items():
+        field = schema["properties"][name]
+        said = {"description": f"{treatment.how}: {treatment.why}"}
+        schema["properties"][name] = {"allOf": [field], **said} if "$ref" in field else {**field, **said}
+
+
+def _asking(
+    summary: str, request: type[Struct], answer: type[Struct], chunk: type[Struct], example: dict[str, Any]
+) -> dict[str, Any]:
+    return {
+        "summary": summary,
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": _ref(request), "example": example}},
+        },
+        "responses": {
+            "200": {
+                "description": "the answer; an event stream of chunks if `stream` is true",
+                "headers": {
+                    **_COMMON_HEADERS,
+                    "x-sai-model": {"description": "the model that SAI used", "schema": {"type": "string"}},
+                },
+                "content": {
+                    "application/json": {"schema": _ref(answer)},
+                    "text/event-stream": {
+                        "schema": {"type": "string", "description": f"events, each the JSON of {chunk.__name__}"}
+                    },
+                },
+            },
+            **_errors(kind for kind in ERROR_TABLE if kind not in (UnknownUrl, MethodNotAllowed)),
+        },
+    }
+
+
+def _getting(
+    summary: str, answer: type[Struct], *, errors: dict[str, Any] | None = None, also: Mapping[int, str] | None = None
+) -> dict[str, Any]:
+    content = {"application/json": {"schema": _ref(answer)}}
+    return {
+        "summary": summary,
+        "security": [],
+        "responses": {
+            "200": {"description": "the answer", "headers": _COMMON_HEADERS, "content": content},
+            **{str(status): {"description": text, "content": content} for status, text in (also or {}).items()},
+            **(errors or {}),
+        },
+    }
+
+
+def _errors(kinds: Iterable[Any]) -> dict[str, Any]:
+    """Responses by status, with the codes that each may carry."""
+    codes: dict[int, set[str]] = {}
+    for kind in kinds:
+        row = ERROR_TABLE[kind]
+        codes.setdefault(row.status, set()).add(f"`{row.code}`" if row.code else "no code")
+    return {
+        str(status): {
+            "description": "an error: " + ", ".join(sorted(names)),
+            "headers": _COMMON_HEADERS,
+            "content": {"application/json": {"schema": _ref(ErrorBody)}},
+        }
+        for status, names in sorted(codes.items())
+    }
+
+
+def _ref(kind: type[Struct]) -> dict[str, str]:
+    return {"$ref": f"#/components/schemas/{kind.__name__}"}

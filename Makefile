@@ -1,11 +1,12 @@
 # `make help` lists the targets. Everything is installed into .venv, from lock files with hashes.
 PYTHON ?= python3
-VENV   := .venv
+VENV   ?= .venv
+ENV_FILE ?= .env
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test lint format lock image clean
+.PHONY: help install run check simulate test lint format lock image clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -13,12 +14,20 @@ help: ## list the targets
 install: $(VENV)/run.stamp ## make the virtual environment with what the server needs
 
 run: $(VENV)/run.stamp ## start the server: configured by .env if there is one, else the demo
-	@if [ -f .env ]; then \
-		exec $(BIN)/dotenv -f .env run --no-override -- $(BIN)/python -m sai_proxy serve; \
+	@if [ -f $(ENV_FILE) ]; then \
+		exec $(BIN)/python -m sai_proxy serve --env-file $(ENV_FILE); \
+	elif [ -n "$$SAI_URL" ]; then \
+		exec $(BIN)/python -m sai_proxy serve; \
 	else \
-		echo "no .env: starting the demo, which answers from a simulator (see .env.example)"; \
+		echo "no $(ENV_FILE): starting the demo, which answers from a simulator (see .env.example)"; \
 		exec $(BIN)/python -m sai_proxy serve --demo; \
 	fi
+
+check: $(VENV)/run.stamp ## print the configuration of .env and the environment, and what is wrong with it
+	@$(BIN)/python -m sai_proxy check $(if $(wildcard $(ENV_FILE)),--env-file $(ENV_FILE))
+
+simulate: $(VENV)/run.stamp ## run the SAI simulator alone, on port 4010
+	@exec $(BIN)/python -m sai_proxy simulate
 
 test: $(VENV)/dev.stamp ## run the test suite
 	$(BIN)/python -m pytest -n 2

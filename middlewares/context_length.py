@@ -10,7 +10,7 @@ from collections import Counter
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from sai_proxy.error_table import context_facts
+from sai_proxy.error_facts import context_facts
 from sai_proxy.errors import ContextLengthExceeded
 from sai_proxy.keys import CHAT_REQUEST, RECORD
 from sai_proxy.tokens import estimate_tokens

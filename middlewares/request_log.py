@@ -48,6 +48,7 @@ def request_log_middleware() -> Middleware:
                     "request_id": request.get(REQUEST_ID),
                     "method": request.method,
                     "path": request.path,
+                    "client": request.remote,
                     "status": status,
                     **record.as_fields(now()),
                 },

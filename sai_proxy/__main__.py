@@ -18,29 +18,33 @@ def main(argv: Sequence[str] | None = None) -> int:
     serve.add_argument(
         "--demo", action="store_true", help="answer from a built-in SAI simulator; needs no configuration"
     )
+    check = commands.add_parser("check", help="print the configuration, secrets masked, and what is wrong with it")
+    for command in (serve, check):
+        command.add_argument(
+            "--env-file", metavar="FILE", help="read variables from FILE too; those of the environment win"
+        )
     simulate = commands.add_parser("simulate", help="run the SAI simulator alone")
     simulate.add_argument("--host", default="127.0.0.1")
     simulate.add_argument("--port", type=int, default=4010)
     commands.add_parser("healthcheck", help="exit 0 if the server on PORT is alive, else 1")
-    commands.add_parser("check", help="print the configuration, secrets masked, and what is wrong with it")
     arguments = parser.parse_args(argv)
     match arguments.command:
         case "serve":
-            return _serve(demo=arguments.demo)
+            return _serve(arguments.env_file, demo=arguments.demo)
         case "simulate":
             return _simulate(arguments.host, arguments.port)
         case "healthcheck":
             return _healthcheck()
         case _:
-            return _check()
+            return _check(arguments.env_file)
 
 
-def _serve(*, demo: bool) -> int:
+def _serve(env_file: str | None, *, demo: bool) -> int:
     from sai_proxy import process
-    from sai_proxy.environment import ConfigurationFault
+    from sai_proxy.environment import ConfigurationFault, with_env_file
 
     try:
-        process.run_server(os.environ, demo=demo)
+        process.run_server(with_env_file(os.environ, env_file), demo=demo)
     except (ConfigurationFault, process.StartFault) as fault:
         print(fault, file=sys.stderr)
         return 1
@@ -74,11 +78,11 @@ def _healthcheck() -> int:
     return 0 if status == 200 else 1
 
 
-def _check() -> int:
-    from sai_proxy.environment import ConfigurationFault, read_settings, shown_settings
+def _check(env_file: str | None) -> int:
+    from sai_proxy.environment import ConfigurationFault, read_settings, shown_settings, with_env_file
 
     try:
-        settings = read_settings(os.environ)
+        settings = read_settings(with_env_file(os.environ, env_file))
     except ConfigurationFault as fault:
         print(fault, file=sys.stderr)
         return 1

@@ -104,7 +104,8 @@ def _sai(settings: Settings) -> Callable[[web.Application], AsyncIterator[None]]
 
 def _finish_headers(always: dict[str, str]) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
     async def finish_headers(request: web.Request, response: web.StreamResponse) -> None:
-        response.headers["x-request-id"] = request.get(REQUEST_ID, "")
+        if REQUEST_ID in request:  # absent where aiohttp refuses before any middleware
+            response.headers["x-request-id"] = request[REQUEST_ID]
         response.headers["Server"] = SERVER_NAME
         for name, value in always.items():
             response.headers.setdefault(name, value)

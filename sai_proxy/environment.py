@@ -11,6 +11,7 @@ from typing import Any, TypeVar, get_type_hints
 from urllib.parse import urlsplit
 
 import msgspec
+from dotenv.parser import parse_stream
 
 from sai_proxy.chat import Route
 from sai_proxy.credentials import Credential, make_credential
@@ -62,6 +63,23 @@ class ConfigurationFault(Exception):
     def __init__(self, faults: list[str]) -> None:
         super().__init__("\n".join(faults))
         self.faults = faults
+
+
+def with_env_file(environ: Mapping[str, str], path: str | None) -> Mapping[str, str]:
+    """`environ` and, for what it lacks, the variables of a `.env` file. Values are taken as they
+    stand: nothing in them is expanded. Raises ConfigurationFault."""
+    if path is None:
+        return environ
+    try:
+        with Path(path).open(encoding="utf-8") as stream:
+            bindings = list(parse_stream(stream))
+    except (OSError, UnicodeDecodeError) as exc:
+        problem = getattr(exc, "strerror", None) or "not text"
+        raise ConfigurationFault([f"{path}: cannot be read ({problem})"]) from exc
+    faults = [f"{path}, line {b.original.line}: not of the form NAME=value" for b in bindings if b.error]
+    if faults:
+        raise ConfigurationFault(faults)
+    return {**{b.key: b.value for b in bindings if b.key and b.value is not None}, **environ}
 
 
 def read_settings(environ: Mapping[str, str], secrets_dir: Path = SECRETS_DIR) -> Settings:

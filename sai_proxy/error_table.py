@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 from sai_proxy import errors as e
-from sai_proxy.credentials import Kind, Source
+from sai_proxy.error_facts import Facts
 
 Language = Literal["es", "en"]
 
@@ -47,8 +47,8 @@ ERROR_TABLE: dict[type[e.ProxyError], Row] = {
         400,
         _BAD,
         None,
-        "El cuerpo de la petición no es JSON válido: {problem}.",
-        "The request body is not valid JSON: {problem}.",
+        "El cuerpo de la petición no es JSON válido: {problem_es}.",
+        "The request body is not valid JSON: {problem_en}.",
     ),
     e.MissingParameter: Row(
         400,
@@ -75,8 +75,8 @@ ERROR_TABLE: dict[type[e.ProxyError], Row] = {
         400,
         _BAD,
         "invalid_value",
-        "Valor no válido en '{param}': {problem}.",
-        "Invalid value for '{param}': {problem}.",
+        "Valor no válido en '{param}': {problem_es}.",
+        "Invalid value for '{param}': {problem_en}.",
     ),
     e.UnsupportedParameter: Row(
         400,
@@ -204,10 +204,9 @@ ERROR_TABLE: dict[type[e.ProxyError], Row] = {
         429,
         "requests",
         "rate_limit_exceeded",
-        "Se alcanzó el límite de uso de SAI con {credential_es_mid}. Espera un momento antes de repetir la petición, "
-        "o usa tu propia API Key de SAI.",
-        "SAI's usage limit is reached for {credential_en_mid}. Wait before you ask again, "
-        "or use a SAI API key of your own.",
+        "Se alcanzó el límite de uso de SAI con {credential_es_mid}. Espera un momento antes de repetir la petición"
+        "{own_key_es}.",
+        "SAI's usage limit is reached for {credential_en_mid}. Wait before you ask again{own_key_en}.",
     ),
     e.TemplateNotFound: Row(
         404,
@@ -290,50 +289,17 @@ ERROR_TABLE: dict[type[e.ProxyError], Row] = {
     ),
 }
 
-_CREDENTIALS: dict[tuple[Source, Kind], dict[Language, str]] = {
-    ("user", "key"): {"es": "la API Key proporcionada", "en": "the API key given (the user's key)"},
-    ("user", "cookie"): {"es": "la cookie de sesión proporcionada", "en": "the session cookie given (the user's)"},
-    ("system", "key"): {"es": "la API Key del sistema", "en": "the system's API key"},
-    ("system", "cookie"): {"es": "la cookie de sesión del sistema", "en": "the system's session cookie"},
-}
-
-
-def credential_facts(source: Source, kind: Kind) -> dict[str, str]:
-    """Facts for the wordings that name the credential which was used, never its value."""
-    names = _CREDENTIALS[source, kind]
-    return {
-        f"credential_{language}{suffix}": name if suffix else name[0].upper() + name[1:]
-        for language, name in names.items()
-        for suffix in ("", "_mid")
-    }
-
-
-def context_facts(tokens: int, limit: int) -> dict[str, str | int]:
-    """Facts for a conversation that the guard measured, in estimated tokens."""
-    return {
-        "size_es": f": unos {tokens} tokens estimados, con un límite de {limit}",
-        "size_en": f": about {tokens} tokens by estimate, with a limit of {limit}",
-    }
-
-
-def timeout_facts(seconds: float) -> dict[str, str]:
-    """Facts for a deadline of ours that passed."""
-    return {"within_es": f" (máximo: {seconds:g} s)", "within_en": f" (limit: {seconds:g} s)"}
-
-
-_NO_FACTS = dict.fromkeys(("size_es", "size_en", "within_es", "within_en"), "")
-
 
 def describe(error: e.ProxyError, language: Language) -> ErrorForm:
     """The form of `error` for a client that reads `language`."""
     row = ERROR_TABLE[type(error)]
     wording = row.es if language == "es" else row.en
-    message = wording.format_map({**_NO_FACTS, **error.facts, "param": error.param or "body"})
+    message = wording.format_map(Facts(error.facts, param=error.param or "body"))
     headers: dict[str, str] = {}
     if error.retry_after_s is not None:
         headers["Retry-After"] = str(error.retry_after_s)
     if row.retry is False or error.retried:
         headers["x-should-retry"] = "false"
     if isinstance(error, e.MethodNotAllowed):
-        headers["Allow"] = str(error.facts["allowed"])
+        headers["Allow"] = str(error.facts.get("allowed", ""))
     return ErrorForm(row.status, row.type, row.code, error.param, message, headers)

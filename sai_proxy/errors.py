@@ -41,7 +41,7 @@ class InvalidRequest(ProxyError):
 
 
 class MalformedJson(InvalidRequest):
-    """facts: problem."""
+    """facts: problem_es, problem_en."""
 
 
 class MissingParameter(InvalidRequest):
@@ -57,7 +57,7 @@ class EmptyArray(InvalidRequest):
 
 
 class InvalidValue(InvalidRequest):
-    """facts: problem."""
+    """facts: problem_es, problem_en."""
 
 
 class UnsupportedParameter(InvalidRequest):
@@ -73,7 +73,7 @@ class UnsupportedContent(InvalidRequest):
 
 
 class ContextLengthExceeded(InvalidRequest):
-    """facts: see `error_table.context_facts`; none if SAI noticed, not the guard."""
+    """facts: see `error_facts.context_facts`; none if SAI noticed, not the guard."""
 
 
 class MalformedHttp(InvalidRequest):
@@ -117,19 +117,19 @@ class CredentialUnusable(AuthenticationFailed):
 
 
 class CredentialRejected(AuthenticationFailed):
-    """SAI refused the user's credential. facts: see `error_table.credential_facts`."""
+    """SAI refused the user's credential. facts: see `error_facts.credential_facts`."""
 
 
 class SystemCredentialRejected(AuthenticationFailed):
-    """SAI refused the server's own credential. facts: see `error_table.credential_facts`."""
+    """SAI refused the server's own credential. facts: see `error_facts.credential_facts`."""
 
 
 class PermissionDenied(ProxyError):
-    """The credential is good, but may not run this template. facts: see `error_table.credential_facts`."""
+    """The credential is good, but may not run this template. facts: see `error_facts.credential_facts`."""
 
 
 class RateLimited(ProxyError):
-    """SAI's limit is used up for the last credential of the chain. facts: see `error_table.credential_facts`."""
+    """SAI's limit is used up for the last credential of the chain. facts: see `error_facts.credential_facts`."""
 
 
 class TemplateNotFound(ProxyError):
@@ -165,7 +165,7 @@ class UpstreamUnreachable(UpstreamError):
 
 
 class UpstreamTimeout(UpstreamError):
-    """SAI did not answer in time. facts: see `error_table.timeout_facts`."""
+    """SAI did not answer in time. facts: see `error_facts.timeout_facts`."""
 
 
 class ServerStopping(ProxyError):

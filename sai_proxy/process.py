@@ -18,6 +18,7 @@ from sai_proxy.simulator import run_simulator_at, simulator
 logger = logging.getLogger(__name__)
 
 SIMULATOR_MODEL = "simulator"
+_SAI_VARIABLES = {"SAI_URL", "SAI_TEMPLATE_ID", "SAI_KEY", "SAI_KEY_FILE", "SAI_COOKIE", "SAI_COOKIE_FILE"}
 _DEMO = {"SAI_TEMPLATE_ID": "aaaaaaaaaaaaaaaaaaaaaaaa", "SAI_KEY": "demo-key", "SAI_COOKIE": "demo-cookie"}
 
 
@@ -28,12 +29,14 @@ class StartFault(Exception):
 def run_server(environ: Mapping[str, str], *, demo: bool = False) -> None:
     """Serve until stopped. Raises ConfigurationFault or StartFault, each in plain lines."""
     if not demo:
-        _run(_serve(read_settings(environ)), read_settings(environ))
+        settings = read_settings(environ)
+        _run(_serve(settings), settings)
         return
     # Where the simulator listens is known only later; all else is checked before anything starts.
-    without_sai = {name: value for name, value in environ.items() if not name.startswith("SAI_")}
-    settings = read_settings({**without_sai, **_DEMO, "SAI_URL": "http://127.0.0.1:1"})
-    _run(_serve_demo({**without_sai, **_DEMO}), settings)
+    ignored = sorted(_SAI_VARIABLES & environ.keys())
+    demo_environ = {**{name: value for name, value in environ.items() if name not in ignored}, **_DEMO}
+    settings = read_settings({**demo_environ, "SAI_URL": "http://127.0.0.1:1"})
+    _run(_serve_demo(demo_environ, ignored), settings)
 
 
 def run_simulator(host: str, port: int) -> None:
@@ -59,10 +62,11 @@ def _run(main: Coroutine[Any, Any, None], settings: Settings) -> None:
         stop_logging()
 
 
-async def _serve_demo(environ: Mapping[str, str]) -> None:
+async def _serve_demo(environ: Mapping[str, str], ignored: list[str]) -> None:
     async with simulator() as sai:
         logger.warning(
-            "DEMO: every answer comes from the built-in SAI simulator, none from SAI", extra={"simulator": sai.url}
+            "DEMO: every answer comes from the built-in SAI simulator, none from SAI",
+            extra={"simulator": sai.url, "ignored_variables": ignored},
         )
         await _serve(read_settings({**environ, "SAI_URL": sai.url}), {"x-sai-model": SIMULATOR_MODEL})
 

@@ -50,25 +50,34 @@ class ProxyProtocol(RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         if status < 500:
-            logger.warning("malformed request refused", extra={"error": type(exc).__name__})
-            failure: errors.ProxyError = errors.MalformedHttp()
+            failure: errors.ProxyError = errors.MalformedHttp(detail=type(exc).__name__)
         else:
             logger.error("unexpected error outside the application", exc_info=exc)
             failure = errors.InternalError()
         if request.writer.output_size > 0:
             raise ConnectionError("an answer has already begun")
-        return self._refusal(failure)
+        return self._refusal(request, failure)
 
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
         if isinstance(resp, web.HTTPException):
-            resp = self._refusal(from_http_exception(resp, request))
+            resp = self._refusal(request, from_http_exception(resp, request))
         return await super().finish_response(request, resp, start_time)
 
-    def _refusal(self, failure: errors.ProxyError) -> web.Response:
+    def _refusal(self, request: web.BaseRequest, failure: errors.ProxyError) -> web.Response:
         response = error_response(self.policy.form(failure))
-        response.headers.update({"x-request-id": new_request_id(), "Server": SERVER_NAME, **self.always})
+        request_id = new_request_id()
+        response.headers.update({"x-request-id": request_id, "Server": SERVER_NAME, **self.always})
+        logger.warning(
+            "refused before any layer",
+            extra={
+                "request_id": request_id,
+                "client": request.remote,
+                "status": response.status,
+                "detail": failure.detail,
+            },
+        )
         response.force_close()
         return response
 
@@ -137,8 +146,12 @@ async def serve_until_stopped(
             logger.warning("second signal, ending at once", extra={"signal": received.name})
             signal.signal(received, signal.SIG_DFL)
             signal.raise_signal(received)
-        logger.info("stopping", extra={"signal": received.name})
-        app[LIFECYCLE].draining = True
+        lifecycle = app[LIFECYCLE]
+        logger.info(
+            "stopping; a second signal ends at once",
+            extra={"signal": received.name, "running_answers": lifecycle.answering},
+        )
+        lifecycle.draining = True
         stop.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):

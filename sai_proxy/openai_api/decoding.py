@@ -24,11 +24,11 @@ def decode_body(body: bytes, decoder: "msgspec.json.Decoder[T]") -> T:
     except msgspec.ValidationError as exc:
         raise _explain(str(exc)) from exc
     except msgspec.DecodeError as exc:
-        raise MalformedJson({"problem": _shown(str(exc))}) from exc
+        raise MalformedJson(_problem(str(exc))) from exc
     except UnicodeDecodeError as exc:
-        raise MalformedJson({"problem": f"not UTF-8 at byte {exc.start}"}) from exc
+        raise MalformedJson(_problem(f"not UTF-8 at byte {exc.start}")) from exc
     except RecursionError as exc:
-        raise MalformedJson({"problem": "nested too deeply"}) from exc
+        raise MalformedJson(_problem("nested too deeply")) from exc
 
 
 def _explain(fault: str) -> InvalidRequest:
@@ -44,7 +44,28 @@ def _explain(fault: str) -> InvalidRequest:
             {"expected": _json_name(wrong["expected"]), "found": _json_name(wrong["found"] or "another type")},
             param=path or None,
         )
-    return InvalidValue({"problem": _shown(problem.replace("`", ""))}, param=path or None)
+    return InvalidValue(_problem(problem), param=path or None)
+
+
+_PROBLEMS = (
+    (r"Expected `(?:int|float)` ([<>]=? \S+)", "a number {} was expected", "se esperaba un número {}"),
+    (r"Invalid (?:enum )?value (.+)", "{} is not one of the allowed values", "{} no es uno de los valores permitidos"),
+    (r"Input data was truncated", "it ends too early", "termina antes de tiempo"),
+    (r"JSON is malformed: invalid character (.+)", "invalid character {}", "carácter no válido {}"),
+    (r"JSON is malformed: trailing characters (.+)", "text after its end {}", "hay texto después de su final {}"),
+    (r"not UTF-8 at (.+)", "not UTF-8 at {}", "no es UTF-8 en {}"),
+    (r"nested too deeply", "nested too deeply", "demasiados niveles de anidamiento"),
+    (r"Number out of range", "the number is out of range", "el número está fuera de rango"),
+)
+"""msgspec's faults that clients meet most, in both languages; any other keeps its own words."""
+
+
+def _problem(fault: str) -> dict[str, str]:
+    for pattern, english, spanish in _PROBLEMS:
+        if match := re.fullmatch(pattern, fault, re.DOTALL):
+            found = [_shown(group) for group in match.groups()]
+            return {"problem_en": english.format(*found), "problem_es": spanish.format(*found)}
+    return dict.fromkeys(("problem_en", "problem_es"), _shown(fault.replace("`", "")))
 
 
 def _json_name(names: str) -> str:

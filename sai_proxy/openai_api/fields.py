@@ -70,7 +70,7 @@ def read_stops(stop: str | list[str] | None) -> tuple[str, ...]:
     if len(stops) > MAX_STOPS:
         raise UnsupportedValue({"allowed": f"1..{MAX_STOPS}"}, param="stop")
     if "" in stops:
-        raise InvalidValue({"problem": "a stop string is empty"}, param="stop")
+        raise InvalidValue({"problem_en": "a stop string is empty", "problem_es": "hay una cadena vacía"}, param="stop")
     return stops
 
 

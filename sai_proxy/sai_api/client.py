@@ -4,6 +4,7 @@ import asyncio
 import logging
 import socket
 import ssl
+import sys
 import time
 from datetime import UTC, datetime
 from typing import Any
@@ -15,7 +16,7 @@ from aiohttp_retry import JitterRetry, RetryClient
 from sai_proxy import __version__, errors
 from sai_proxy.chat import Question, Usage
 from sai_proxy.credentials import Credential
-from sai_proxy.error_table import timeout_facts
+from sai_proxy.error_facts import timeout_facts
 from sai_proxy.sai_api import template
 from sai_proxy.sai_api.text import TextDecoder, text_decoder
 from sai_proxy.sai_api.upstream import Attempts
@@ -63,7 +64,7 @@ class SaiRetry(JitterRetry):
             wait = float(super().get_timeout(attempt, response))
         logger.warning(
             "asking SAI again",
-            extra={"attempt": attempt + 1, "wait_s": round(wait, 3), "status": response.status if response else None},
+            extra={"attempt": attempt + 1, "wait_s": round(wait, 3), "reason": _reason(response)},
         )
         return wait
 
@@ -260,6 +261,11 @@ def tls_setting(*, verify: bool, ca_file: str | None) -> ssl.SSLContext | bool:
     context = ssl.create_default_context()
     context.load_verify_locations(ca_file)
     return context
+
+
+def _reason(response: aiohttp.ClientResponse | None) -> str:
+    """Why another try is made: a status, or the exception that is being handled."""
+    return f"status {response.status}" if response is not None else type(sys.exception()).__name__
 
 
 def _now() -> datetime:

@@ -29,7 +29,7 @@
 | `usage=P,C`, `usage=none`, `usage=bad` | usage headers |
 | `model=NAME`, `model=none` | model header |
 
-Seconds may be `forever`.
+Seconds may be `forever`. What is no directive is answered with 400, in the simulator's own words.
 """
 
 import json
@@ -39,7 +39,14 @@ from typing import NamedTuple
 
 FOREVER_S = 3600.0
 
+KNOWN = frozenset(re.findall(r"`([a-z-]+)(?:=[^`]*)?`", __doc__ or ""))
+OF_OTHER_ENDPOINTS = frozenset({"deltas", "document", "expired", "incomplete", "nested", "plain", "responses", "sse"})
+
 _DIRECTIVE = re.compile(r'\[\[(?P<name>[a-z-]+)(?:=(?P<value>"(?:[^"\\]|\\.)*"|.*?))?\]\]', re.DOTALL)
+
+
+class DirectiveFault(ValueError):
+    """A directive that does not exist, or whose value makes no sense."""
 
 
 class Script(NamedTuple):
@@ -55,16 +62,24 @@ class Script(NamedTuple):
         return self.directives.get(name, default)
 
     def number(self, name: str, default: int) -> int:
-        return int(self.directives.get(name, default))
+        try:
+            return int(self.directives.get(name, default))
+        except ValueError:
+            raise DirectiveFault(f"[[{name}={self.value(name)}]]: not a whole number") from None
 
     def seconds(self, name: str) -> float:
         value = self.directives.get(name, "0")
-        return FOREVER_S if value == "forever" else min(float(value), FOREVER_S)
+        try:
+            return FOREVER_S if value == "forever" else min(float(value), FOREVER_S)
+        except ValueError:
+            raise DirectiveFault(f"[[{name}={value}]]: neither seconds nor `forever`") from None
 
 
 def read_script(text: str) -> Script:
-    """The script in `text`. Of a directive that stands twice the last counts."""
+    """The script in `text`. Of a directive that stands twice the last counts. Raises DirectiveFault."""
     directives = {match["name"]: _value(match["value"] or "") for match in _DIRECTIVE.finditer(text)}
+    if unknown := directives.keys() - KNOWN - OF_OTHER_ENDPOINTS:
+        raise DirectiveFault(f"no such directive: {', '.join(sorted(unknown))}")
     return Script(directives, _DIRECTIVE.sub("", text).strip())
 
 

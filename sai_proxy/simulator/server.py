@@ -12,7 +12,7 @@ from aiohttp import web
 
 from sai_proxy.simulator import execute
 from sai_proxy.simulator.accounts import Refusal, refusal_of
-from sai_proxy.simulator.directives import Script, read_script
+from sai_proxy.simulator.directives import DirectiveFault, Script, read_script
 from sai_proxy.simulator.other_endpoints import add_other_endpoints
 
 logger = logging.getLogger(__name__)
@@ -59,10 +59,13 @@ class Simulator:
         call = await self._record(request)
         try:
             response = await self._answer(request, call)
+        except DirectiveFault as fault:
+            response = web.Response(status=400, text=f"SAI simulator: {fault}")
+        else:
             call.completed = True
-            return response
         finally:
             call.ended.set()
+        return response
 
     async def _record(self, request: web.Request) -> RecordedCall:
         headers = {name.title(): value for name, value in request.headers.items()}

@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import json
+import re
 
 import pytest
 
@@ -201,12 +202,16 @@ async def test_malformed_http_is_400_and_echoes_nothing(
     assert json.loads(body)["error"]["type"] == "invalid_request_error"
     assert b"secret" not in answer_head + body
     assert "secret" not in caplog.text
+    (line,) = [vars(record) for record in caplog.records if record.message == "refused before any layer"]
+    assert line["request_id"].encode() in answer_head
+    assert line["client"] == "127.0.0.1"
     assert sai.calls == []
 
 
 async def test_an_unknown_expectation_is_an_openai_error(proxy: Proxy) -> None:
     answer_head, body = await raw(proxy, head("Expect: miracles", "Content-Length: 0"))
     assert answer_head.startswith(b"HTTP/1.1 400 ")
+    assert re.search(rb"x-request-id: [0-9a-f]{8}", answer_head)
     assert json.loads(body)["error"]["type"] == "invalid_request_error"
 
 

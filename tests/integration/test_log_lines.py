@@ -39,6 +39,7 @@ async def test_one_wide_line_says_all_of_a_request(caplog: pytest.LogCaptureFixt
         "request_id": "my-id",
         "method": "POST",
         "path": "/v1/chat/completions",
+        "client": "127.0.0.1",
         "status": 200,
         "model": "sai-model",
         "sai_model": "simulator",

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from sai_proxy.chat import Route
-from sai_proxy.environment import PLAIN_VARIABLES, ConfigurationFault, read_settings, shown_settings
+from sai_proxy.environment import PLAIN_VARIABLES, ConfigurationFault, read_settings, shown_settings, with_env_file
 from sai_proxy.settings import Settings
 from tests.support import environment
 
@@ -168,6 +168,24 @@ def test_the_shown_configuration_has_every_variable_and_no_secret() -> None:
     names = [line.split("=")[0] for line in shown]
     assert {*PLAIN_VARIABLES, "SAI_URL", "SAI_TEMPLATE_ID", "SAI_KEY", "SAI_COOKIE", "ACCESS_TOKENS"} <= set(names)
     assert "REQUEST_TIMEOUT=600" in shown
+
+
+def test_a_file_of_variables_is_taken_as_it_stands_and_the_environment_wins(tmp_path: Path) -> None:
+    file = write(tmp_path / ".env", "SAI_KEY='a+b/c= ;&%$HOME ${HOME} #x'\nexport PORT=1\n# comment\nHOST = ::1\r\n")
+    environ = with_env_file({"PORT": "2"}, file)
+    assert environ == {"SAI_KEY": "a+b/c= ;&%$HOME ${HOME} #x", "PORT": "2", "HOST": "::1"}
+
+
+@pytest.mark.parametrize("text", ["SAI_KEY='unterminated\n", "A=1\n=x\n"])
+def test_a_malformed_file_of_variables_is_a_fault_with_its_line(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigurationFault, match=r"line [12]: not of the form NAME=value") as caught:
+        with_env_file({}, write(tmp_path / ".env", text))
+    assert "unterminated" not in str(caught.value)
+
+
+def test_a_missing_file_of_variables_is_a_fault(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationFault, match="nowhere"):
+        with_env_file({}, str(tmp_path / "nowhere"))
 
 
 def test_every_field_has_its_variable() -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from sai_proxy.simulator import directives
-from sai_proxy.simulator.directives import FOREVER_S, read_script
+from sai_proxy.simulator.directives import FOREVER_S, KNOWN, DirectiveFault, read_script
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,15 @@ def test_every_directive_that_the_code_knows_is_documented() -> None:
     package = Path(directives.__file__).parent
     code = "".join((package / name).read_text() for name in ("execute.py", "server.py"))
     used = set(re.findall(r'script\.(?:value|number|seconds)\("([a-z-]+)"|"([a-z-]+)" in script', code))
-    documented = set(re.findall(r"`([a-z-]+)(?:=[^`]*)?`", directives.__doc__ or ""))
     names = {name for pair in used for name in pair if name}
     assert len(names) > 20
-    assert names <= documented
+    assert names <= KNOWN
+
+
+def test_what_is_no_directive_is_named() -> None:
+    with pytest.raises(DirectiveFault, match="nonsense"):
+        read_script("[[nonsense]]")
+    with pytest.raises(DirectiveFault, match="status=abc"):
+        read_script("[[status=abc]]").number("status", 0)
+    with pytest.raises(DirectiveFault, match="silence=soon"):
+        read_script("[[silence=soon]]").seconds("silence")

@@ -1,0 +1,45 @@
+"""Values for the placeholders of the error table's wordings."""
+
+from sai_proxy.credentials import Kind, Source
+
+_CREDENTIALS: dict[tuple[Source, Kind], dict[str, str]] = {
+    ("user", "key"): {"es": "la API Key proporcionada", "en": "the API key given (the user's key)"},
+    ("user", "cookie"): {"es": "la cookie de sesión proporcionada", "en": "the session cookie given (the user's)"},
+    ("system", "key"): {"es": "la API Key del sistema", "en": "the system's API key"},
+    ("system", "cookie"): {"es": "la cookie de sesión del sistema", "en": "the system's session cookie"},
+}
+
+_OWN_KEY = {
+    "own_key_es": ", o usa tu propia API Key de SAI",
+    "own_key_en": ", or use a SAI API key of your own",
+}
+
+
+def credential_facts(source: Source, kind: Kind) -> dict[str, str]:
+    """Facts for the wordings that name the credential which was used, never its value: at the start
+    of a sentence and (`_mid`) inside one."""
+    facts = dict(_OWN_KEY) if source == "system" else dict.fromkeys(_OWN_KEY, "")
+    for language, name in _CREDENTIALS[source, kind].items():
+        facts[f"credential_{language}"] = name[0].upper() + name[1:]
+        facts[f"credential_{language}_mid"] = name
+    return facts
+
+
+def context_facts(tokens: int, limit: int) -> dict[str, str | int]:
+    """Facts for a conversation that the guard measured, in estimated tokens."""
+    return {
+        "size_es": f": unos {tokens} tokens estimados, con un límite de {limit}",
+        "size_en": f": about {tokens} tokens by estimate, with a limit of {limit}",
+    }
+
+
+def timeout_facts(seconds: float) -> dict[str, str]:
+    """Facts for a deadline of ours that passed."""
+    return {"within_es": f" (máximo: {seconds:g} s)", "within_en": f" (limit: {seconds:g} s)"}
+
+
+class Facts(dict[str, str | int]):
+    """A wording must never fail: what is optional is left out, and what was forgotten shows."""
+
+    def __missing__(self, name: str) -> str:
+        return "" if name.startswith(("size_", "within_", "own_key_")) else "?"

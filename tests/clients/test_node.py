@@ -1,0 +1,81 @@
+"""openai-node and the Vercel AI SDK, as scripts under tests/clients/node."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.clients.contract import KEY, OPENAI_ERRORS, ClientContract, Failure, Reply
+
+SCRIPTS = Path(__file__).parent / "node"
+
+pytestmark = pytest.mark.skipif(
+    not (shutil.which("node") and (SCRIPTS / "node_modules").is_dir()),
+    reason="no Node, or no packages in tests/clients/node (make test-clients installs them)",
+)
+
+
+class NodeScript:
+    script: str
+
+    def __init__(self, base_url: str) -> None:
+        self._base_url = base_url
+
+    def _run(self, action: str, text: str) -> dict[str, Any]:
+        with subprocess.Popen(
+            ["node", f"{self.script}.mjs", action, self._base_url, KEY, text],
+            cwd=SCRIPTS,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as process:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            self._while_running()
+        result: dict[str, Any] = json.loads(line)
+        return result
+
+    def _while_running(self) -> None:
+        """What must hold before the process ends."""
+
+    def ask(self, text: str) -> Reply:
+        result = self._run("ask", text)
+        return Reply(result["text"], tuple(result["usage"]))
+
+    def stream(self, text: str) -> list[str]:
+        pieces: list[str] = self._run("stream", text)["pieces"]
+        return pieces
+
+    def leave(self, text: str) -> None:
+        self._run("leave", text)
+
+    def failure(self, text: str, *, stream: bool) -> Failure:
+        result = self._run("stream" if stream else "ask", text)
+        return Failure(**result["failure"])
+
+    def models(self) -> list[str] | None:
+        models: list[str] | None = self._run("models", "")["models"]
+        return models
+
+
+class OpenAiNode(NodeScript):
+    script = "openai"
+
+
+class AiSdk(NodeScript):
+    script = "ai-sdk"
+
+
+class TestOpenAiNode(ClientContract):
+    client = OpenAiNode
+    errors = OPENAI_ERRORS
+    broken = "APIError"
+
+
+class TestAiSdk(ClientContract):
+    client = AiSdk
+    errors = dict.fromkeys((400, 401, 403, 404, 409, 429, 502, 504), "AI_APICallError")
+    broken = "none"

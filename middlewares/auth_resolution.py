@@ -25,8 +25,8 @@ def auth_resolution_middleware(
     as the first or as the fallback."""
     tokens = [token.encode() for token in access_tokens]
 
-    def is_token(bearer: str) -> bool:
-        given = bearer.encode("utf-8", "surrogateescape")
+    def is_token(text: str) -> bool:
+        given = text.encode("utf-8", "surrogateescape")
         return any(hmac.compare_digest(given, token) for token in tokens)
 
     @web.middleware
@@ -34,16 +34,16 @@ def auth_resolution_middleware(
         bearer = _bearer(request)
         admitted = not tokens or (bearer is not None and is_token(bearer))
         headers = request.headers
-        found = first_key(
-            (
-                ("body", request[BODY_KEY]),
-                ("user_api_key", headers.get("user_api_key")),
-                ("x-user-api-key", headers.get("x-user-api-key")),  # nginx drops names with an underscore
-                ("bearer", None if tokens and admitted else bearer),
-                ("x-api-key", headers.get("x-api-key")),
-            ),
-            placeholders,
-        )
+        candidates: list[tuple[str, str | None]] = [
+            ("body", request[BODY_KEY]),
+            ("user_api_key", headers.get("user_api_key")),
+            ("x-user-api-key", headers.get("x-user-api-key")),  # nginx drops names with an underscore
+            ("bearer", bearer),
+            ("x-api-key", headers.get("x-api-key")),
+        ]
+        if tokens:  # a token is ours, and no key for SAI wherever it stands
+            candidates = [(place, text) for place, text in candidates if not (text and is_token(text.strip()))]
+        found = first_key(candidates, placeholders)
         user = make_credential(found.key, "user") if found else None
         if not (user or admitted):
             raise AccessTokenRequired()

@@ -13,7 +13,7 @@ from aiohttp.typedefs import Handler, Middleware
 
 from sai_proxy import errors
 from sai_proxy.endpoints import Endpoint
-from sai_proxy.keys import ANSWER, BODY_KEY, CHAT_REQUEST, RECORD
+from sai_proxy.keys import ANSWER, BODY_KEY, CHAT_REQUEST, LIFECYCLE, RECORD
 
 logger = logging.getLogger(__name__)
 
@@ -23,10 +23,13 @@ def chat_body_middleware(endpoint: Endpoint[Any], *, max_bytes: int, timeout_s: 
 
     @web.middleware
     async def chat_body(request: web.Request, handler: Handler) -> web.StreamResponse:
+        body = b""
         try:
-            parsed = endpoint.parse(await _read(request, max_bytes, timeout_s))
+            with request.app[LIFECYCLE].running():
+                body = await _read(request, max_bytes, timeout_s)
+            parsed = endpoint.parse(body)
         except errors.ProxyError:
-            request[ANSWER] = endpoint.plain_answer()
+            request[ANSWER] = endpoint.likely_answer(body)
             raise
         chat = request[CHAT_REQUEST] = parsed.chat_request
         request[ANSWER] = parsed.answer

@@ -13,7 +13,7 @@ from aiohttp.typedefs import Handler, Middleware
 from sai_proxy import errors
 from sai_proxy.failures import FailurePolicy
 from sai_proxy.http_errors import error_response, from_http_exception
-from sai_proxy.keys import ANSWER, CHAT_REQUEST, RECORD
+from sai_proxy.keys import ANSWER, RECORD
 from sai_proxy.openai_api import event_stream
 
 logger = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ def error_mapping_middleware(policy: FailurePolicy) -> Middleware:
         if format_ is None or told is None:
             return error_response(form)
         request[RECORD].finish_reason = told.finish_reason
-        if CHAT_REQUEST in request and request[CHAT_REQUEST].stream:
+        if format_.stream:
             events = policy.last_events(error, format_, opened=False, text_sent=False)
             return web.Response(body=events, headers=event_stream.HEADERS)
         return web.Response(body=policy.whole_message(told, format_), content_type="application/json")

@@ -16,16 +16,16 @@ from sai_proxy.logs import current_request_id
 WELL_FORMED = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
-def new_request_id() -> str:
-    """8 hex digits, as the predecessor's."""
-    return secrets.token_hex(4)
+def choose_request_id(request: web.BaseRequest) -> str:
+    """The client's own, if it is well formed, else 8 hex digits, as the predecessor's."""
+    given = request.headers.get("X-Request-ID", "")
+    return given if WELL_FORMED.fullmatch(given) else secrets.token_hex(4)
 
 
 def request_id_middleware() -> Middleware:
     @web.middleware
     async def request_id(request: web.Request, handler: Handler) -> web.StreamResponse:
-        given = request.headers.get("X-Request-ID", "")
-        request[REQUEST_ID] = chosen = given if WELL_FORMED.fullmatch(given) else new_request_id()
+        request[REQUEST_ID] = chosen = choose_request_id(request)
         current_request_id.set(chosen)  # no reset: aiohttp gives each request a task and a context of its own
         return await handler(request)
 

@@ -26,7 +26,7 @@ from sai_proxy.settings import Settings
 
 def create_app(settings: Settings, *, answer_headers: dict[str, str] | None = None) -> web.Application:
     """answer_headers: put on every answer that does not set them itself."""
-    policy = FailurePolicy(settings.error_style, settings.context_overflow, settings.messages_lang)
+    policy = failure_policy(settings)
     app = web.Application(
         client_max_size=settings.max_body_bytes,
         middlewares=[  # outermost first; these wrap everything, unknown URLs included
@@ -42,7 +42,7 @@ def create_app(settings: Settings, *, answer_headers: dict[str, str] | None = No
     app.cleanup_ctx.append(_sai(settings))
     app.on_response_prepare.append(_finish_headers(answer_headers or {}))
 
-    answer = answer_handler(policy, heartbeat_s=settings.heartbeat_seconds, chunk_chars=settings.stream_chunk_chars)
+    answer = answer_handler(policy, heartbeat_s=settings.heartbeat_seconds)
     chat = wrap(answer, _inference_layers(settings, chat_completions(settings.models)))
     text = wrap(answer, _inference_layers(settings, completions(settings.models)))
     list_models, get_model = _model_handlers(settings)
@@ -57,6 +57,13 @@ def create_app(settings: Settings, *, answer_headers: dict[str, str] | None = No
     app.router.add_get("/health/liveliness", _liveness)  # LiteLLM's spelling, which probes were set up with
     app.router.add_get("/health/readiness", _readiness)
     return app
+
+
+def failure_policy(settings: Settings) -> FailurePolicy:
+    """What the operator has chosen for failures."""
+    return FailurePolicy(
+        settings.error_style, settings.context_overflow, settings.messages_lang, settings.stream_chunk_chars
+    )
 
 
 def _inference_layers(settings: Settings, endpoint: Endpoint[Any]) -> list[Middleware]:

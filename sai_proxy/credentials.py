@@ -1,5 +1,6 @@
 """Credentials for SAI: where they may stand in a request, and which ones to try in which order."""
 
+import json
 import logging
 import re
 from collections.abc import Iterable
@@ -42,6 +43,15 @@ class Credential:
         """Name and value of the one header that carries it."""
         return ("Cookie" if self.kind == "cookie" else "X-Api-Key", self.value)
 
+    def mask(self, text: str) -> str:
+        """`text` without this credential, in whatever form it stands there: as it is, as JSON writes
+        it, and a cookie without its name."""
+        values = {self.value, *(pair.partition("=")[2] for pair in self.value.split("; ") if self.kind == "cookie")}
+        forms = values | {json.dumps(value)[1:-1] for value in values}
+        for form in sorted(filter(None, forms), key=len, reverse=True):
+            text = text.replace(form, "***")
+        return text
+
 
 def make_credential(text: str, source: Source, *, cookie: bool = False) -> Credential:
     """A credential from what somebody pasted: `cookie` says that it is one whatever it looks like.
@@ -69,7 +79,7 @@ def first_key(candidates: Iterable[tuple[str, str | None]], placeholders: frozen
     """The first candidate (place, text) that is a key at all: trimmed, not empty, not one of
     `placeholders` (given in lower case, compared in any)."""
     for place, text in candidates:
-        key = (text or "").strip(" \t")
+        key = (text or "").strip()
         if key and key.lower() not in placeholders:
             return FoundKey(place, key)
         if text is not None:

@@ -3,7 +3,9 @@
 import secrets
 import time
 from collections.abc import Callable, Mapping
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+
+import msgspec
 
 from sai_proxy.chat import ChatRequest, Route
 from sai_proxy.openai_api.answer_format import AnswerFormat
@@ -30,7 +32,17 @@ class ParsedBody(NamedTuple):
 
 
 class MakeAnswer(Protocol):
-    def __call__(self, id: str, created: int, model: str, *, include_usage: bool) -> AnswerFormat: ...
+    def __call__(self, id: str, created: int, model: str, *, stream: bool, include_usage: bool) -> AnswerFormat: ...
+
+
+class Glimpse(msgspec.Struct):
+    """The little that must be known of a body to tell its failure."""
+
+    model: Any = None
+    stream: Any = None
+
+
+_glimpser = msgspec.json.Decoder(Glimpse)
 
 
 class Endpoint(Generic[Wire]):
@@ -55,16 +67,26 @@ class Endpoint(Generic[Wire]):
         """Raises ProxyError, naming what is wrong with the body."""
         wire = self._decode(body)
         chat_request = self._read(wire, self._models)
-        return ParsedBody(chat_request, self._answer(wire.model, wire.stream_options), user_key_of(wire))
+        return ParsedBody(chat_request, self._answer(wire.model, wire.stream, wire.stream_options), user_key_of(wire))
 
-    def plain_answer(self) -> AnswerFormat:
-        """For a body that could not be read, should its failure have to be told as a message."""
-        return self._answer(next(iter(self._models)), None)
+    def likely_answer(self, body: bytes) -> AnswerFormat:
+        """The format that a body asks for which could not be read, as far as can be seen, should its
+        failure have to be told as a message."""
+        try:
+            glimpse = _glimpser.decode(body)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            glimpse = Glimpse()
+        model = glimpse.model if isinstance(glimpse.model, str) else next(iter(self._models))
+        return self._answer(model, glimpse.stream is True, None)
 
-    def _answer(self, model: str, options: StreamOptions | None) -> AnswerFormat:
-        answer_id = self._id_prefix + secrets.token_hex(12)
-        include_usage = bool(options and options.include_usage)
-        return self._make_answer(answer_id, int(time.time()), model, include_usage=include_usage)
+    def _answer(self, model: str, stream: bool | None, options: StreamOptions | None) -> AnswerFormat:
+        return self._make_answer(
+            self._id_prefix + secrets.token_hex(12),
+            int(time.time()),
+            model,
+            stream=bool(stream),
+            include_usage=bool(options and options.include_usage),
+        )
 
 
 def chat_completions(models: Models) -> Endpoint[ChatCompletionRequest]:

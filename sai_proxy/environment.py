@@ -5,6 +5,7 @@ empty strings for what `.env` lacks.
 """
 
 import re
+import ssl
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
@@ -52,6 +53,12 @@ PLAIN_VARIABLES: dict[str, str] = {
 }
 """Variables that a field takes as they are, with what is allowed in them."""
 
+COMPOSED_VARIABLES = (
+    *("SAI_URL", "SAI_TEMPLATE_ID", "SAI_MODELS", "SAI_KEY", "SAI_KEY_FILE", "SAI_COOKIE", "SAI_COOKIE_FILE"),
+    *("ACCESS_TOKENS", "ACCESS_TOKENS_FILE", "PLACEHOLDER_KEYS", "CORS_ORIGINS"),
+)
+VARIABLES = frozenset({*PLAIN_VARIABLES, *COMPOSED_VARIABLES})
+
 _MODEL = re.compile(r"(?P<name>[^=@]+)(?:=(?P<template>[^=@]*))?(?:@(?P<override>[^@]+))?")
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s,]+")
 _TEMPLATE_ID = re.compile(r"[A-Za-z0-9_-]+")
@@ -84,7 +91,18 @@ def with_env_file(environ: Mapping[str, str], path: str | None) -> Mapping[str, 
 
 def read_settings(environ: Mapping[str, str], secrets_dir: Path = SECRETS_DIR) -> Settings:
     """Settings from environment variables. Raises ConfigurationFault with all that is wrong."""
+    not_text = [name for name, value in environ.items() if name in VARIABLES and not _is_text(value)]
+    if not_text:
+        raise ConfigurationFault([f"{name}: found bytes that are not UTF-8; allowed: text" for name in not_text])
     return _Reader({name: value for name, value in environ.items() if value.strip()}, secrets_dir).read()
+
+
+def _is_text(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 class _Reader:
@@ -112,12 +130,17 @@ class _Reader:
         ):
             self.faults.append("SAI_KEY, SAI_COOKIE: neither is set; at least one of them is required")
         values["cors_origins"] = self._origins()
-        ca_file = values.get("sai_ca_file")
-        if ca_file and not Path(ca_file).is_file():
-            self.faults.append(f"SAI_CA_FILE: found '{ca_file}', which is not a file; allowed: the path of a PEM file")
+        self._check_ca_file(values.get("sai_ca_file"))
         if self.faults:
             raise ConfigurationFault(self.faults)
         return Settings(**values)
+
+    def _check_ca_file(self, path: str | None) -> None:
+        try:
+            if path is not None:
+                ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
+        except (OSError, ValueError):
+            self._fault("SAI_CA_FILE", path or "", "the path of a PEM file with certificates")
 
     def _plain(self) -> dict[str, Any]:
         types = get_type_hints(Settings, include_extras=True)
@@ -210,13 +233,10 @@ def _items(text: str) -> list[str]:
 def _read_url(text: str) -> str | None:
     try:
         url = urlsplit(text)
-        usable = (
-            url.scheme in ("http", "https") and url.hostname and not url.username and not url.query and not url.fragment
-        )
-        _ = url.port
+        usable = url.scheme in ("http", "https") and url.hostname and url.port != 0
     except ValueError:
         return None
-    return text.rstrip("/") if usable else None
+    return text.rstrip("/") if usable and not re.search(r"[\s@?#]", text) else None
 
 
 def _read_template_id(text: str) -> str | None:

@@ -295,6 +295,7 @@ def describe(error: e.ProxyError, language: Language) -> ErrorForm:
     row = ERROR_TABLE[type(error)]
     wording = row.es if language == "es" else row.en
     message = wording.format_map(Facts(error.facts, param=error.param or "body"))
+    message = message.encode("utf-8", "replace").decode()  # a header's odd bytes are lone surrogates
     headers: dict[str, str] = {}
     if error.retry_after_s is not None:
         headers["Retry-After"] = str(error.retry_after_s)

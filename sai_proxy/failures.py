@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 
 from sai_proxy.error_table import ErrorForm, Language, describe
 from sai_proxy.errors import ContextLengthExceeded, ProxyError
-from sai_proxy.openai_api.answer_format import AnswerFormat
+from sai_proxy.openai_api.answer_format import AnswerFormat, deltas
 from sai_proxy.openai_api.error_body import error_body
 from sai_proxy.openai_api.event_stream import event
 from sai_proxy.openai_api.usage import usage_body
@@ -21,11 +21,12 @@ class FailureMessage(NamedTuple):
 
 
 class FailurePolicy(NamedTuple):
-    """The operator's choices: ERROR_STYLE, CONTEXT_OVERFLOW and MESSAGES_LANG."""
+    """The operator's choices: ERROR_STYLE, CONTEXT_OVERFLOW, MESSAGES_LANG and STREAM_CHUNK_CHARS."""
 
     error_style: Literal["openai", "message"] = "openai"
     context_overflow: Literal["length", "error"] = "length"
     language: Language = "es"
+    chunk_chars: int = 256
 
     def form(self, error: ProxyError) -> ErrorForm:
         """The failure as an error."""
@@ -40,17 +41,22 @@ class FailurePolicy(NamedTuple):
         return FailureMessage(self.form(error).message, reason) if told else None
 
     def last_events(self, error: ProxyError, answer: AnswerFormat, *, opened: bool, text_sent: bool) -> bytes:
-        """How a stream that has begun ends with `error`: never as if it were complete.
+        """How a stream ends with `error`: after some of SAI's text never as if it were complete,
+        whatever the operator chose.
 
         opened: whether the role chunk is out. text_sent: whether any text is.
         """
-        told = self.message(error)
+        told = None if text_sent else self.message(error)
         if told is None:
             return event(error_body(self.form(error)))
-        opening = b"" if opened else answer.opening(0)
-        text = f"\n\n{told.text}" if text_sent else told.text
-        usage = usage_body(0, estimate_tokens(len(text)))
-        return opening + answer.delta(0, text) + answer.finish(0, told.finish_reason) + answer.closing(usage)
+        return b"".join(
+            (
+                b"" if opened else answer.opening(0),
+                deltas(answer, 0, told.text, self.chunk_chars),
+                answer.finish(0, told.finish_reason),
+                answer.closing(usage_body(0, estimate_tokens(len(told.text)))),
+            )
+        )
 
     def whole_message(self, told: FailureMessage, answer: AnswerFormat) -> bytes:
         """The body of an answer that is not streamed and holds nothing but the failure."""

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 from aiohttp.typedefs import Handler
 
 from sai_proxy import errors
@@ -11,19 +11,19 @@ from sai_proxy.choices import Choices, open_choices
 from sai_proxy.failures import FailurePolicy
 from sai_proxy.keys import ANSWER, CHAT_REQUEST, CREDENTIALS, LIFECYCLE, RECORD, UPSTREAM
 from sai_proxy.openai_api import event_stream
+from sai_proxy.openai_api.answer_format import deltas
 from sai_proxy.openai_api.usage import UsageBody, usage_body
 from sai_proxy.patience import open_patiently, read_patiently
 
 logger = logging.getLogger(__name__)
 
 
-def answer_handler(policy: FailurePolicy, *, heartbeat_s: float, chunk_chars: int) -> Handler:
-    """heartbeat_s: silence after which a stream's client hears something. chunk_chars: longest text
-    of one delta, in code points."""
+def answer_handler(policy: FailurePolicy, *, heartbeat_s: float) -> Handler:
+    """heartbeat_s: silence after which a stream's client hears something."""
 
     async def answer(request: web.Request) -> web.StreamResponse:
-        if request[CHAT_REQUEST].stream:
-            return await StreamedAnswer(request, policy, heartbeat_s, chunk_chars).run()
+        if request[ANSWER].stream:
+            return await StreamedAnswer(request, policy, heartbeat_s).run()
         return await _whole_answer(request)
 
     return answer
@@ -61,12 +61,11 @@ class StreamedAnswer:
     a heartbeat's time is 200 sent, and failures from then on are an event.
     """
 
-    def __init__(self, request: web.Request, policy: FailurePolicy, heartbeat_s: float, chunk_chars: int) -> None:
+    def __init__(self, request: web.Request, policy: FailurePolicy, heartbeat_s: float) -> None:
         self._request = request
         self._answer = request[ANSWER]
         self._policy = policy
         self._heartbeat_s = heartbeat_s
-        self._chunk_chars = chunk_chars
         self._response = web.StreamResponse(headers=event_stream.HEADERS)
         self._text_sent = False
 
@@ -103,16 +102,10 @@ class StreamedAnswer:
                     await self._response.write(end)
                 else:
                     _note_first_byte(self._request)
-                    await self._response.write(self._deltas(index, text))
+                    await self._response.write(deltas(self._answer, index, text, self._policy.chunk_chars))
                     self._text_sent = True
         finally:
             choices.close()
-
-    def _deltas(self, index: int, text: str) -> bytes:
-        size = self._chunk_chars
-        if len(text) <= size:
-            return self._answer.delta(index, text)
-        return b"".join(self._answer.delta(index, text[at : at + size]) for at in range(0, len(text), size))
 
     async def _heartbeat(self) -> None:
         if self._response.prepared:
@@ -122,16 +115,16 @@ class StreamedAnswer:
 
     async def _start(self) -> None:
         if not self._response.prepared:
+            if self._request.version < HttpVersion11:
+                self._response.force_close()  # without chunks only the connection's end is the stream's
             await self._response.prepare(self._request)
             count = self._request[CHAT_REQUEST].choices
             await self._response.write(b"".join(map(self._answer.opening, range(count))))
 
     async def _fail(self, error: errors.ProxyError) -> None:
         """The last event of an answer that will not be complete."""
-        record, told = self._request[RECORD], self._policy.message(error)
-        form = self._policy.form(error)
+        record, form = self._request[RECORD], self._policy.form(error)
         record.error = form.code or form.type
-        record.finish_reason = told.finish_reason if told else None
         logger.warning("answer broke off", extra={"error": record.error, "detail": error.detail})
         await self._response.write(
             self._policy.last_events(error, self._answer, opened=True, text_sent=self._text_sent)

@@ -5,6 +5,7 @@ disk costs lines, never the event loop's time.
 """
 
 import contextlib
+import json
 import logging
 import queue
 import sys
@@ -51,6 +52,12 @@ class LineFormatter(MsgspecFormatter):
         log_data["level"] = record.levelname
         log_data["logger"] = record.name
         super().add_fields(log_data, record, message_dict)
+
+    def jsonify_log_record(self, log_data: LogData) -> str:
+        try:
+            return super().jsonify_log_record(log_data)
+        except UnicodeEncodeError:  # a lone surrogate, from odd bytes in a URL
+            return json.dumps(log_data, default=str)
 
 
 class BoundedQueueHandler(QueueHandler):

@@ -7,9 +7,8 @@ from typing import Any
 import uvloop
 
 from sai_proxy import __version__
-from sai_proxy.app import create_app
+from sai_proxy.app import create_app, failure_policy
 from sai_proxy.environment import read_settings
-from sai_proxy.failures import FailurePolicy
 from sai_proxy.logs import configure_logging
 from sai_proxy.server import has_c_parser, serve_until_stopped
 from sai_proxy.settings import Settings
@@ -63,7 +62,7 @@ def _run(main: Coroutine[Any, Any, None], settings: Settings) -> None:
 
 
 async def _serve_demo(environ: Mapping[str, str], ignored: list[str]) -> None:
-    async with simulator() as sai:
+    async with simulator(recording=False) as sai:
         logger.warning(
             "DEMO: every answer comes from the built-in SAI simulator, none from SAI",
             extra={"simulator": sai.url, "ignored_variables": ignored},
@@ -92,7 +91,7 @@ async def _serve(settings: Settings, answer_headers: dict[str, str] | None = Non
         settings.port,
         drain_delay_s=settings.drain_delay,
         shutdown_timeout_s=settings.shutdown_timeout,
-        policy=FailurePolicy(settings.error_style, settings.context_overflow, settings.messages_lang),
+        policy=failure_policy(settings),
         answer_headers=answer_headers,
         announce=announce,
     )

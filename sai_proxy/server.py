@@ -10,11 +10,12 @@ from typing import Any, ClassVar
 from aiohttp import http_parser, web
 from aiohttp.web_protocol import RequestHandler
 
-from middlewares.request_id import new_request_id
+from middlewares.request_id import choose_request_id
 from sai_proxy import errors
 from sai_proxy.failures import FailurePolicy
 from sai_proxy.http_errors import SERVER_NAME, error_response, from_http_exception
 from sai_proxy.keys import LIFECYCLE
+from sai_proxy.lifecycle import Lifecycle
 from sai_proxy.sai_api.client import enable_tcp_keepalive
 
 logger = logging.getLogger(__name__)
@@ -25,6 +26,9 @@ MAX_HEADER_BYTES = 48 * 1024
 KEEPALIVE_TIMEOUT_S = 75
 """Also the deadline for a request's headers. Above the 60 s after which common load balancers drop
 an idle connection, so that they, not this server, decide."""
+
+MIN_FLUSH_S = 1.0
+"""For last events to reach their clients."""
 
 LINGERING_TIME_S = 5
 """How long the rest of a refused body is read away, so that its client gets to read the refusal."""
@@ -67,7 +71,7 @@ class ProxyProtocol(RequestHandler):
 
     def _refusal(self, request: web.BaseRequest, failure: errors.ProxyError) -> web.Response:
         response = error_response(self.policy.form(failure))
-        request_id = new_request_id()
+        request_id = choose_request_id(request)
         response.headers.update({"x-request-id": request_id, "Server": SERVER_NAME, **self.always})
         logger.warning(
             "refused before any layer",
@@ -121,13 +125,21 @@ async def serve(
             yield server.sockets[0].getsockname()[1]
         finally:
             server.close()
-            lifecycle = app[LIFECYCLE]
-            lifecycle.draining = True
-            await lifecycle.wait_idle(shutdown_timeout_s)
-            if late := await lifecycle.expire():
-                logger.warning("answers ended by the shutdown", extra={"answers": late})
+            await _finish_answers(app[LIFECYCLE], manager, shutdown_timeout_s)
     finally:
         await runner.cleanup()
+
+
+async def _finish_answers(lifecycle: Lifecycle, manager: web.Server, timeout_s: float) -> None:
+    """Give what is running its time: first to be asked and answered, then to be read."""
+    loop = asyncio.get_running_loop()
+    lifecycle.draining = True
+    deadline = loop.time() + timeout_s
+    await lifecycle.wait_idle(timeout_s)
+    if late := await lifecycle.expire():
+        logger.warning("answers ended by the shutdown", extra={"answers": late})
+    manager.pre_shutdown()  # ends idle connections
+    await manager.shutdown(max(deadline - loop.time(), MIN_FLUSH_S))
 
 
 async def serve_until_stopped(

@@ -16,9 +16,8 @@ from typing import Any
 import aiohttp
 import jsonschema
 
-from sai_proxy.app import create_app
+from sai_proxy.app import create_app, failure_policy
 from sai_proxy.environment import read_settings
-from sai_proxy.failures import FailurePolicy
 from sai_proxy.keys import LIFECYCLE
 from sai_proxy.lifecycle import Lifecycle
 from sai_proxy.server import serve
@@ -135,7 +134,7 @@ async def running_proxy(sai: Simulator | str, **changes: str) -> AsyncIterator[P
     """A proxy over real sockets, configured by environment variables, in front of `sai`."""
     settings = read_settings(environment(sai if isinstance(sai, str) else sai.url, **changes))
     app = create_app(settings)
-    policy = FailurePolicy(settings.error_style, settings.context_overflow, settings.messages_lang)
+    policy = failure_policy(settings)
     async with (
         serve(app, "127.0.0.1", 0, policy=policy, shutdown_timeout_s=settings.shutdown_timeout) as port,
         aiohttp.ClientSession() as session,

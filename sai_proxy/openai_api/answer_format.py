@@ -10,6 +10,11 @@ class AnswerFormat(Protocol):
 
     @property
     def model(self) -> str: ...
+    @property
+    def stream(self) -> bool:
+        """Whether the client wants events rather than one body."""
+        ...
+
     def whole(self, choices: list[tuple[str, str]], usage: UsageBody) -> bytes:
         """The body of an answer that is not streamed, from a text and a finish reason a choice."""
         ...
@@ -29,3 +34,10 @@ class AnswerFormat(Protocol):
     def closing(self, usage: UsageBody) -> bytes:
         """The end of an answer that is complete."""
         ...
+
+
+def deltas(answer: AnswerFormat, index: int, text: str, max_chars: int) -> bytes:
+    """`text` as one delta, or as several of at most `max_chars` code points."""
+    if len(text) <= max_chars:
+        return answer.delta(index, text)
+    return b"".join(answer.delta(index, text[at : at + max_chars]) for at in range(0, len(text), max_chars))

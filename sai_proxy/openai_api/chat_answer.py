@@ -67,10 +67,11 @@ class ChatAnswer:
     others, as the API reference says of `stream_options.include_usage`.
     """
 
-    def __init__(self, id: str, created: int, model: str, *, include_usage: bool = False) -> None:
+    def __init__(self, id: str, created: int, model: str, *, stream: bool = False, include_usage: bool = False) -> None:
         self.id = id
         self.created = created
         self.model = model
+        self.stream = stream
         self.include_usage = include_usage
         self._envelopes: dict[int, tuple[bytes, bytes]] = {}
 

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from sai_proxy.chat import ChatRequest, Route
-from sai_proxy.errors import UnsupportedParameter, UnsupportedValue
+from sai_proxy.errors import UnsupportedParameter
 from sai_proxy.openai_api.decoding import decode_body
 from sai_proxy.openai_api.fields import (
     ChoiceCount,
@@ -117,6 +117,6 @@ def refuse_unsupported(wire: ChatCompletionRequest) -> None:
     if wire.function_call not in (None, "none", "auto"):
         raise UnsupportedParameter(param="function_call")
     if wire.modalities and wire.modalities != ["text"]:
-        raise UnsupportedValue({"allowed": '["text"]'}, param="modalities")
+        raise UnsupportedParameter(param="modalities")
     if wire.response_format is not None and wire.response_format.type != "text":
         raise UnsupportedParameter(param="response_format")

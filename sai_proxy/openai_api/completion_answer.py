@@ -26,10 +26,11 @@ class TextCompletion(Struct, kw_only=True):
 class TextAnswer:
     """One legacy completion; see `ChatAnswer` for the arguments."""
 
-    def __init__(self, id: str, created: int, model: str, *, include_usage: bool = False) -> None:
+    def __init__(self, id: str, created: int, model: str, *, stream: bool = False, include_usage: bool = False) -> None:
         self.id = id
         self.created = created
         self.model = model
+        self.stream = stream
         self.include_usage = include_usage
 
     def whole(self, choices: list[tuple[str, str]], usage: UsageBody) -> bytes:

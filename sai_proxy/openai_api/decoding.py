@@ -26,7 +26,7 @@ def decode_body(body: bytes, decoder: "msgspec.json.Decoder[T]") -> T:
     except msgspec.DecodeError as exc:
         raise MalformedJson(_problem(str(exc))) from exc
     except UnicodeDecodeError as exc:
-        raise MalformedJson(_problem(f"not UTF-8 at byte {exc.start}")) from exc
+        raise MalformedJson(_problem("not UTF-8")) from exc
     except RecursionError as exc:
         raise MalformedJson(_problem("nested too deeply")) from exc
 
@@ -53,7 +53,7 @@ _PROBLEMS = (
     (r"Input data was truncated", "it ends too early", "termina antes de tiempo"),
     (r"JSON is malformed: invalid character (.+)", "invalid character {}", "carácter no válido {}"),
     (r"JSON is malformed: trailing characters (.+)", "text after its end {}", "hay texto después de su final {}"),
-    (r"not UTF-8 at (.+)", "not UTF-8 at {}", "no es UTF-8 en {}"),
+    (r"not UTF-8", "it is not UTF-8", "no es UTF-8"),
     (r"nested too deeply", "nested too deeply", "demasiados niveles de anidamiento"),
     (r"Number out of range", "the number is out of range", "el número está fuera de rango"),
 )

@@ -18,6 +18,7 @@ from sai_proxy.chat import Question, Usage
 from sai_proxy.credentials import Credential
 from sai_proxy.error_facts import timeout_facts
 from sai_proxy.sai_api import template
+from sai_proxy.sai_api.inflate import BodyDecoder, body_decoder
 from sai_proxy.sai_api.text import TextDecoder, text_decoder
 from sai_proxy.sai_api.upstream import Attempts
 
@@ -30,8 +31,9 @@ TCP_KEEPALIVE_S = 60
 DNS_CACHE_S = 30
 """Short, since a changed address of SAI's shall be found without a restart."""
 
-_MAX_ERROR_BYTES = 64 * 1024
-_SNIFFED_CHARS = 512
+_MAX_ERROR_CHARS = 64 * 1024
+_ERROR_BODY_TIMEOUT_S = 2.0
+_SNIFFED_CHARS = 2048
 
 
 class SaiRetry(JitterRetry):
@@ -57,9 +59,9 @@ class SaiRetry(JitterRetry):
         self.counter.attempts += 1
         wait: float | None = None
         if response is not None:
+            response.close()  # the retry client drops it, with its connection still open
             if "Retry-After" in response.headers:
                 wait = template.read_retry_after(response.headers, _now())
-            response.close()  # the retry client drops it, with its connection still open
         if wait is None:
             wait = float(super().get_timeout(attempt, response))
         logger.warning(
@@ -100,6 +102,7 @@ class SaiClient:
             ),
             cookie_jar=aiohttp.DummyCookieJar(),  # one user's session must never travel with another's call
             timeout=aiohttp.ClientTimeout(total=request_timeout_s, connect=connect_timeout_s),
+            auto_decompress=False,  # see `inflate`
             headers={
                 "Accept": template.ACCEPT,
                 "Accept-Encoding": "gzip, deflate",
@@ -116,7 +119,7 @@ class SaiClient:
         """Returns when SAI has answered with a good status and what follows is no login page."""
         payload = template.build_payload(question, time.time_ns() // 1_000_000)
         if logger.isEnabledFor(logging.DEBUG):
-            shown = msgspec.json.encode(payload).decode().replace(credential.value, "***")
+            shown = credential.mask(msgspec.json.encode(payload).decode())
             logger.debug("payload for SAI", extra={"payload": shown, "credential": credential.label})
         counter.attempts += 1
         retry = SaiRetry(self._max_retries, counter)
@@ -130,11 +133,11 @@ class SaiClient:
             )
         except (aiohttp.ClientError, TimeoutError) as exc:
             raise self._failure(exc, retried=retry.retried) from exc
-        reply = SaiReply(response, self._idle_timeout_s, self._request_timeout_s)
         try:
+            reply = SaiReply(response, self._idle_timeout_s, self._request_timeout_s)
             await self._check(response, reply, credential, retried=retry.retried)
         except BaseException:
-            reply.close()
+            response.close()
             raise
         return reply
 
@@ -142,13 +145,13 @@ class SaiClient:
         self, response: aiohttp.ClientResponse, reply: "SaiReply", credential: Credential, *, retried: bool
     ) -> None:
         if not 200 <= response.status < 300:
-            body = await _read_start(response, _MAX_ERROR_BYTES)
+            body = await _read_start(reply)
             raise template.failure_of(response.status, response.headers, body, credential, now=_now(), retried=retried)
         content_type = response.headers.get("Content-Type", "")
         if content_type.lower().startswith("text/html"):
             start = await reply.peek(_SNIFFED_CHARS)
             if template.looks_like_web_page(content_type, start):
-                raise template.login_page_failure(await reply.peek(_MAX_ERROR_BYTES), credential)
+                raise template.login_page_failure(await reply.peek(_MAX_ERROR_CHARS), credential)
 
     def _failure(self, exc: Exception, *, retried: bool) -> errors.ProxyError:
         """Why there is no answer. Details name the exception's class: its text may hold a header."""
@@ -174,37 +177,52 @@ class SaiReply:
         self.model = response.headers.get("model")
         self.usage: Usage = template.read_usage(response.headers)
         self._response = response
-        self._decoder: TextDecoder = text_decoder(response.headers.get("Content-Type", ""))
+        self._body: BodyDecoder = body_decoder(response.headers.get("Content-Encoding", ""))
+        self._text: TextDecoder = text_decoder(response.headers.get("Content-Type", ""))
         self._idle_timeout_s = idle_timeout_s
         self._request_timeout_s = request_timeout_s
         self._loop = asyncio.get_running_loop()
         self._deadline = self._loop.time() + idle_timeout_s
-        self._peeked: str | None = None
+        self.peeked = ""
         self._ended = False
+        protocol = response.connection.protocol if response.connection else None
+        if protocol is not None and protocol.closed is not None:
+            protocol.closed.add_done_callback(self._on_connection_lost)
 
     async def read(self) -> str | None:
-        if self._peeked:
-            text, self._peeked = self._peeked, None
+        if self.peeked:
+            text, self.peeked = self.peeked, ""
             return text
+        return await self._read_on()
+
+    async def _read_on(self) -> str | None:
         while not self._ended:
-            data = await self._receive()
-            self._ended = not data
-            text = self._decoder.feed(data) if data else self._decoder.end()
+            if self._body.pending:
+                text = self._text.feed(self._body.feed(b""))
+            elif data := await self._receive():
+                text = self._text.feed(self._body.feed(data))
+            else:
+                self._ended = True
+                self._body.end()
+                text = self._text.end()
             if text:
                 return text
         return None
 
     async def peek(self, chars: int) -> str:
         """At least `chars` characters of the beginning, or all there is; `read` starts with them."""
-        start = self._peeked or ""
-        self._peeked = None
-        while len(start) < chars and (text := await self.read()) is not None:
-            start += text
-        self._peeked = start
-        return start
+        while len(self.peeked) < chars and (text := await self._read_on()) is not None:
+            self.peeked += text
+        return self.peeked
 
     def close(self) -> None:
         self._response.close()
+
+    def _on_connection_lost(self, _: object) -> None:
+        """aiohttp closes a connection on a malformed chunk without telling who reads from it."""
+        content = self._response.content
+        if not content.is_eof() and content.exception() is None:
+            content.set_exception(aiohttp.ClientPayloadError("connection lost in mid-answer"))
 
     async def _receive(self) -> bytes:
         """The bytes that have arrived, or the next to arrive; none at the end."""
@@ -224,15 +242,14 @@ class SaiReply:
         return data
 
 
-async def _read_start(response: aiohttp.ClientResponse, limit: int) -> str:
-    """As much of a failure's body as can be had; a body that breaks off is no second failure."""
-    body = bytearray()
+async def _read_start(reply: SaiReply) -> str:
+    """As much of a failure's body as comes soon: its status must not wait for the rest, nor is a
+    body that breaks off a second failure."""
     try:
-        while len(body) < limit and (data := await response.content.read(limit)):
-            body += data
-    except (aiohttp.ClientError, TimeoutError):
-        logger.debug("the body of SAI's failure broke off")
-    return bytes(body[:limit]).decode("utf-8", "replace")
+        async with asyncio.timeout(_ERROR_BODY_TIMEOUT_S):
+            return await reply.peek(_MAX_ERROR_CHARS)
+    except (errors.ProxyError, TimeoutError):
+        return reply.peeked
 
 
 def _make_socket(address: Any) -> socket.socket:

@@ -30,6 +30,8 @@ DENIED_TEXTS = ("access denied", "tool is not in your favourites", "not its owne
 LOGIN_PAGE_MARKS = ("sign in to your account", "login.microsoftonline.com", "convergedsignin")
 LOGIN_URL = re.compile(r"microsoftonline\.com|login|sign-?in|oauth|/account/", re.IGNORECASE)
 
+_WEB_PAGE = re.compile(r"\ufeff?\s*(?:(?:<!--.*?-->|<\?xml.*?\?>)\s*)*<(?:!doctype|html)\b", re.IGNORECASE | re.DOTALL)
+
 MAX_LOGGED_CHARS = 500
 MAX_RETRY_AFTER_S = 120
 DEFAULT_RETRY_AFTER_S = 5
@@ -75,9 +77,7 @@ def _token_count(text: str | None) -> int | None:
 
 def looks_like_web_page(content_type: str, start: str) -> bool:
     """Whether a successful answer is an HTML document rather than a model's text about one."""
-    return content_type.lower().startswith("text/html") and bool(
-        re.match(r"\s*<(!doctype|html)\b", start, re.IGNORECASE)
-    )
+    return content_type.lower().startswith("text/html") and bool(_WEB_PAGE.match(start))
 
 
 def login_page_failure(page: str, credential: Credential) -> errors.ProxyError:
@@ -85,7 +85,7 @@ def login_page_failure(page: str, credential: Credential) -> errors.ProxyError:
     text = page.lower()
     if any(mark in text for mark in LOGIN_PAGE_MARKS) or ("microsoft" in text and "signin" in text):
         return _rejected(credential, "a login page")
-    return errors.UpstreamError({"status": "HTML"}, detail=f"a web page: {page[:MAX_LOGGED_CHARS]}")
+    return errors.UpstreamError({"status": "HTML"}, detail=f"a web page: {credential.mask(page)[:MAX_LOGGED_CHARS]}")
 
 
 def failure_of(
@@ -97,7 +97,7 @@ def failure_of(
     retried: whether this was the last of several tries.
     """
     text = body.lower()
-    detail = f"SAI answered {status}: {body.replace(credential.value, '***')[:MAX_LOGGED_CHARS]}"
+    detail = f"SAI answered {status}: {credential.mask(body)[:MAX_LOGGED_CHARS]}"
     facts = credential_facts(credential.source, credential.kind)
     if status == 401:
         return _rejected(credential, detail)
@@ -140,6 +140,6 @@ def read_retry_after(headers: Mapping[str, str], now: datetime) -> int:
     else:
         try:
             seconds = round((parsedate_to_datetime(text) - now).total_seconds())
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             seconds = DEFAULT_RETRY_AFTER_S
     return min(max(seconds, 1), MAX_RETRY_AFTER_S)

@@ -10,6 +10,8 @@ from typing import Protocol
 
 from sai_proxy.errors import UpstreamProtocolError
 
+CHARSETS = {"ascii", "iso8859-1", "iso8859-15", "cp1252", "utf-8", "utf-16", "utf-16-le", "utf-16-be"}
+
 
 class TextDecoder(Protocol):
     def feed(self, data: bytes) -> str:
@@ -31,13 +33,14 @@ def text_decoder(content_type: str) -> TextDecoder:
 
 
 class PlainText:
+    """Text in one of CHARSETS; any other is taken for UTF-8, as Python has codecs that are none."""
+
     def __init__(self, charset: str = "utf-8") -> None:
         try:
-            factory = codecs.getincrementaldecoder(charset)
-            self._decoder = factory(errors="replace")
-            self._decoder.decode(b"")  # some codecs are not for text
-        except (LookupError, TypeError, AssertionError):
-            self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+            name = codecs.lookup(charset).name
+        except LookupError:
+            name = "utf-8"
+        self._decoder = codecs.getincrementaldecoder(name if name in CHARSETS else "utf-8")(errors="replace")
 
     def feed(self, data: bytes) -> str:
         return self._decoder.decode(data)

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import ssl
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -47,9 +48,11 @@ class RecordedCall:
 
 @dataclass
 class Simulator:
-    """A running simulator. url: its base URL, for SAI_URL. calls: all calls, oldest first."""
+    """A running simulator. url: its base URL, for SAI_URL. calls: all calls, oldest first, unless
+    `recording` is off, as where it runs for long."""
 
     url: str = ""
+    recording: bool = True
     calls: list[RecordedCall] = field(default_factory=list)
     _by_credential: "Counter[tuple[str, str]]" = field(default_factory=Counter)
     _by_text: "Counter[str]" = field(default_factory=Counter)
@@ -71,7 +74,8 @@ class Simulator:
         headers = {name.title(): value for name, value in request.headers.items()}
         body = await request.json()
         call = RecordedCall(request.method, request.path, dict(request.query), headers, body)
-        self.calls.append(call)
+        if self.recording:
+            self.calls.append(call)
         kind = "key" if call.key else "cookie" if call.cookie else "none"
         logger.debug("simulated call", extra={"path": call.path, "query": call.query, "credential": kind, "body": body})
         return call
@@ -96,8 +100,10 @@ class Simulator:
     def _script(self, user_text: str) -> Script:
         """The script of a text, without what `times` has used up."""
         script = read_script(user_text)
+        if "times" not in script:
+            return script
         self._by_text[user_text] += 1
-        if "times" not in script or self._by_text[user_text] <= script.number("times", 0):
+        if self._by_text[user_text] <= script.number("times", 0):
             return script
         return Script({k: v for k, v in script.directives.items() if k not in _ONLY_AT_FIRST}, script.text)
 
@@ -120,17 +126,19 @@ def _accepts_only_json(request: web.Request) -> bool:
 
 
 @asynccontextmanager
-async def simulator(host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[Simulator]:
+async def simulator(
+    host: str = "127.0.0.1", port: int = 0, *, recording: bool = True, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[Simulator]:
     """A simulator that listens while the context lasts, on a free port for 0. Raises OSError."""
-    sai = Simulator()
+    sai = Simulator(recording=recording)
     app = web.Application(client_max_size=MAX_BODY_BYTES)
     app.router.add_post("/api/templates/{id}/execute", sai.execute)
     add_other_endpoints(app)
     runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=0.1, max_field_size=65_536)
     await runner.setup()
     try:
-        await web.TCPSite(runner, host, port).start()
-        sai.url = f"http://{host}:{runner.addresses[0][1]}"
+        await web.TCPSite(runner, host, port, ssl_context=tls).start()
+        sai.url = f"http{'s' if tls else ''}://{host}:{runner.addresses[0][1]}"
         yield sai
     finally:
         await runner.cleanup()
@@ -138,6 +146,6 @@ async def simulator(host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[Sim
 
 async def run_simulator_at(host: str, port: int) -> None:
     """Run a simulator until cancelled."""
-    async with simulator(host, port) as sai:
+    async with simulator(host, port, recording=False) as sai:
         logger.info("the SAI simulator is listening", extra={"sai_url": sai.url})
         await asyncio.Event().wait()

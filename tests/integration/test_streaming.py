@@ -162,11 +162,31 @@ async def test_in_message_style_a_refusal_is_streamed_as_a_message(start_proxy: 
     assert chunks[-1]["choices"][0]["finish_reason"] == "error"
 
 
-async def test_in_message_style_an_answer_that_breaks_off_says_so_in_its_text(start_proxy: StartProxy) -> None:
+async def test_even_in_message_style_a_cut_answer_never_looks_finished(start_proxy: StartProxy) -> None:
     proxy = await start_proxy(ERROR_STYLE="message")
-    *chunks, _ = (await proxy.ask("[[answer=abcd]][[split=1]][[delay=0.02]][[reset=middle]]", stream=True)).events
-    assert content_of(chunks).startswith("ab\n\nSAI's answer was cut off")
-    assert chunks[-1]["choices"][0]["finish_reason"] == "error"
+    *chunks, last = (await proxy.ask("[[answer=abcd]][[split=1]][[delay=0.02]][[reset=middle]]", stream=True)).events
+    assert content_of(chunks) == "ab"
+    assert last["error"]["code"] == "upstream_protocol"
+
+
+@pytest.mark.parametrize(
+    "fields", [{"n": 500}, {"model": "gpt-9"}, {"messages": []}, {"messages": "x"}, {"logprobs": True}]
+)
+async def test_in_message_style_faults_of_the_request_are_streamed_too(
+    start_proxy: StartProxy, fields: dict[str, Any]
+) -> None:
+    proxy = await start_proxy(ERROR_STYLE="message")
+    answer = await proxy.post({**chat(stream=True), **fields})
+    assert (answer.status, answer.headers["Content-Type"]) == (200, "text/event-stream")
+    assert answer.events[-2]["choices"][0]["finish_reason"] == "error"
+    assert answer.events[-1] == "[DONE]"
+
+
+async def test_failures_told_as_messages_are_split_like_answers(start_proxy: StartProxy) -> None:
+    proxy = await start_proxy(CONTEXT_LIMIT_TOKENS="10", STREAM_CHUNK_CHARS="20")
+    events = (await proxy.ask("x" * 41, stream=True)).events
+    assert {len(event["choices"][0]["delta"]["content"]) for event in events[1:-3]} == {20}
+    assert content_of(events).endswith("start a new one.")
 
 
 # Heartbeats

@@ -134,7 +134,7 @@ def test_past_tool_calls_are_kept_as_text() -> None:
         (chat(top_logprobs=2), "unsupported_parameter", "top_logprobs"),
         (chat(logit_bias={"50256": -100}), "unsupported_parameter", "logit_bias"),
         (chat(audio={"voice": "x"}), "unsupported_parameter", "audio"),
-        (chat(modalities=["text", "audio"]), "unsupported_value", "modalities"),
+        (chat(modalities=["text", "audio"]), "unsupported_parameter", "modalities"),
         (chat(web_search_options={}), "unsupported_parameter", "web_search_options"),
         (chat(tools=[{"type": "function"}]), "unsupported_parameter", "tools"),
         (chat(tool_choice="required"), "unsupported_parameter", "tool_choice"),

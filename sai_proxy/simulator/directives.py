@@ -11,7 +11,7 @@
 | `delay=S` | waits S seconds before each piece but the first |
 | `silence=S`, `pause=S` | waits before the status line / before the first byte of the answer |
 | `stall=N` | stops for good after N pieces |
-| `status=N` | answers this status; `body=text`, `json`, `html` or a text of your own; `retry-after=V` |
+| `status=N` | answers this status; `body=text`, `json`, `html`, `credential` (the one sent) or TEXT; `retry-after=V` |
 | `times=N` | `status`, `reset`, `garbage` and `silence` concern only the first N calls with this very text |
 | `overflow`, `provider-error` | 500 `prompt is too long` / 500 `OpenAICompatible` |
 | `redirect=URL` | 302 to that URL |

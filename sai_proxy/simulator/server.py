@@ -117,7 +117,11 @@ class Simulator:
             refusal = Refusal(404, "Not Found")
         if refusal is None and "unknown" in request.query.get("modelOverride", ""):
             refusal = Refusal(500, "Error executing tool: the model does not exist")
-        return refusal or execute.scripted_refusal(script)
+        refusal = refusal or execute.scripted_refusal(script)
+        if refusal is not None and script.value("body") == "credential":
+            bare = credential.partition("=")[2] or credential
+            refusal = refusal._replace(body=f"no good: {credential}, {bare}")
+        return refusal
 
 
 def _accepts_only_json(request: web.Request) -> bool:

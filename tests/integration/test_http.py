@@ -7,9 +7,11 @@ import re
 
 import pytest
 
+from sai_proxy.app import create_app
+from sai_proxy.environment import read_settings
 from sai_proxy.simulator import Simulator
 from tests.conftest import StartProxy
-from tests.support import Proxy, chat, check_schema
+from tests.support import Proxy, chat, check_schema, environment
 
 BODY = json.dumps(chat()).encode()
 
@@ -213,6 +215,28 @@ async def test_an_unknown_expectation_is_an_openai_error(proxy: Proxy) -> None:
     assert answer_head.startswith(b"HTTP/1.1 400 ")
     assert re.search(rb"x-request-id: [0-9a-f]{8}", answer_head)
     assert json.loads(body)["error"]["type"] == "invalid_request_error"
+
+
+async def test_a_stream_for_an_old_client_that_keeps_alive_has_an_end(proxy: Proxy) -> None:
+    body = json.dumps(chat(stream=True)).encode()
+    request = head(
+        f"Content-Length: {len(body)}", "Connection: keep-alive", target="POST /v1/chat/completions HTTP/1.0"
+    )
+    _, answer = await raw(proxy, request + body)
+    assert answer.endswith(b"[DONE]\n\n")
+
+
+async def test_odd_bytes_in_headers_are_no_failure_of_ours(proxy: Proxy, caplog: pytest.LogCaptureFixture) -> None:
+    request = head(f"Content-Length: {len(BODY)}", "Content-Encoding: x").replace(b": x\r\n\r\n", b": \xff\r\n\r\n")
+    answer_head, body = await raw(proxy, request + BODY, last=b"}}")
+    assert answer_head.startswith(b"HTTP/1.1 415 ")
+    assert json.loads(body)["error"]["code"] == "unsupported_media_type"
+    assert "unexpected error" not in caplog.messages
+
+
+async def test_the_chain_is_in_order(sai: Simulator) -> None:
+    app = create_app(read_settings(environment(sai.url, CORS_ORIGINS="*")))
+    assert [layer.__name__ for layer in app.middlewares] == ["request_log", "request_id", "error_mapping", "cors"]  # type: ignore[attr-defined]
 
 
 async def test_the_server_does_not_name_its_parts(proxy: Proxy) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -110,6 +111,8 @@ QUESTIONS = [
     "[[login=page]]",
     "[[login=redirect]]",
     "[[silence=0.6]]",
+    "[[status=500]][[body=credential]]",
+    "[[status=403]][[body=credential]]",
     *(f"[[status={status}]]" for status in (400, 401, 403, 404, 409, 422, 429, 500, 503)),
 ]
 
@@ -154,10 +157,7 @@ async def test_no_secret_is_ever_written(sai: Simulator, tmp_path: Path) -> None
     assert written.count('"message":"request"') > 2 * 2 * len(QUESTIONS) * len(CANARIES), "in both outputs"
     assert '"message":"payload for SAI"' in written
     assert "canary-path-is-shown" in written, "the search would find a canary"
-    found = {
-        word for word in written.replace('"', " ").replace("=", " ").split() if word.startswith(("canary-", "Bearer"))
-    }
-    assert found <= {"canary-path-is-shown)."}, found
+    assert set(re.findall(r"(?:canary|Bearer)[\w.-]*", written)) == {"canary-path-is-shown"}
 
 
 def test_the_effective_configuration_is_printed_without_secrets() -> None:

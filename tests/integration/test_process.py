@@ -1,6 +1,7 @@
 """The commands, as processes of their own."""
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -9,7 +10,7 @@ import sys
 import pytest
 
 from sai_proxy.simulator import Simulator
-from tests.support import ROOT, content_of, environment, free_port, running_process, until
+from tests.support import ROOT, chat, content_of, environment, free_port, running_process, until
 
 
 def run(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
@@ -169,3 +170,28 @@ async def test_ctrl_c_in_mid_stream_is_a_499_in_the_log(sai: Simulator) -> None:
         await asyncio.wait_for(sai.calls[0].ended.wait(), 1)
         await until(lambda: any('"message":"request"' in line for line in process.log))
     assert [line["status"] for line in process.lines if line["message"] == "request"] == [499]
+
+
+async def test_an_upload_and_a_slow_reader_get_their_time_at_shutdown(sai: Simulator) -> None:
+    async with running_process(environment(sai.url, SHUTDOWN_TIMEOUT="20")) as process:
+        port = int(process.proxy.url.rsplit(":", 1)[1])
+        body = json.dumps(chat("[[answer=uploaded]]")).encode()
+        upload, sending = await asyncio.open_connection("127.0.0.1", port)
+        sending.write(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body))
+        sending.write(body[:10])
+        size = 30_000_000
+        slow = json.dumps(chat(f"[[chars={size}]]")).encode()
+        reading, asking = await asyncio.open_connection("127.0.0.1", port, limit=1024)
+        asking.write(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(slow) + slow)
+        await reading.readuntil(b"\r\n\r\n")
+        process.signal(signal.SIGTERM)
+        await until(lambda: any("stopping;" in line for line in process.log))
+        sending.write(body[10:])
+        assert b"uploaded" in await asyncio.wait_for(upload.read(), 10)
+        received = 0
+        while piece := await asyncio.wait_for(reading.read(1_000_000), 10):
+            received += len(piece)
+        assert received > size
+        assert await process.wait() == 0
+        for writer in (sending, asking):
+            writer.close()

@@ -91,6 +91,11 @@ async def test_without_a_users_key_the_systems_credentials_serve(
         ({}, "AccessTokenRequired"),
         ({"Authorization": "Bearer raspberry"}, "AccessTokenRequired"),
         ({"x-api-key": "raspberry"}, "AccessTokenRequired"),
+        ({"x-api-key": "token-one"}, "AccessTokenRequired"),
+        (
+            {"Authorization": "Bearer token-two", "user_api_key": "token-two"},
+            "system_key:system-key system_cookie:a=system-cookie",
+        ),
     ],
 )
 async def test_with_access_tokens_only_their_bearers_use_the_systems_credentials(

@@ -37,10 +37,23 @@ def test_a_value_stays_out_of_the_representation() -> None:
 
 
 @pytest.mark.parametrize(
+    ("credential", "text"),
+    [
+        (Credential("key", "user", 'a"b\\c'), 'x a"b\\c y a\\"b\\\\c z'),
+        (Credential("cookie", "user", ".AspNetCore.Cookies=v1; other=v2"), ".AspNetCore.Cookies=v1; other=v2 v1 v2"),
+    ],
+)
+def test_a_credential_is_masked_in_every_form(credential: Credential, text: str) -> None:
+    masked = credential.mask(text)
+    assert "***" in masked
+    assert not {"v1", "v2", 'a"b', 'a\\"b'} & set(masked.replace("=", " ").replace(";", " ").split())
+
+
+@pytest.mark.parametrize(
     ("candidates", "found"),
     [
         ([None, "", "  "], None),
-        ([None, " key ", "later"], "key"),
+        ([None, " key\r\n", "later"], "key"),
         (["raspberry", "RaspBerry", "key"], "key"),
         (["raspberry"], None),
     ],

@@ -78,6 +78,11 @@ def test_a_variable_reaches_its_field(variable: str, text: str, value: object) -
         ("SAI_CA_FILE", "/no/such/file"),
         ("CORS_ORIGINS", "https://a.example.com/path"),
         ("CORS_ORIGINS", "a.example.com"),
+        ("SAI_CA_FILE", __file__),
+        ("SAI_URL", "http://exa mple.com"),
+        ("SAI_URL", "http://host:0"),
+        ("SAI_URL", "http://host/x y"),
+        ("SAI_URL", "http://host/?key=1"),
     ],
 )
 def test_a_malformed_value_is_one_line_with_name_finding_and_what_is_allowed(variable: str, text: str) -> None:
@@ -86,6 +91,11 @@ def test_a_malformed_value_is_one_line_with_name_finding_and_what_is_allowed(var
     assert text.split(",")[0] in line
     assert "allowed: " in line
     assert "\n" not in line
+
+
+def test_bytes_that_are_no_text_are_a_fault() -> None:
+    (line,) = faults(ACCESS_TOKENS="tok\udcff")
+    assert line == "ACCESS_TOKENS: found bytes that are not UTF-8; allowed: text"
 
 
 def test_all_faults_are_reported_at_once() -> None:

@@ -46,6 +46,13 @@ def test_a_line_is_json_with_the_request_id_and_the_extra_fields(
     assert "request_id" not in second
 
 
+def test_odd_bytes_do_not_cost_the_line(configure: Configure, capsys: pytest.CaptureFixture[str]) -> None:
+    stop = configure()
+    logger.info("line", extra={"path": "/\udcff"})
+    stop()
+    assert lines(capsys.readouterr().out)[0]["path"] == "/\udcff"
+
+
 def test_an_exception_is_one_line(configure: Configure, capsys: pytest.CaptureFixture[str]) -> None:
     stop = configure()
     logger.error("failed", exc_info=ValueError("boom"))

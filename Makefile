@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help install run check simulate test lint format lock image clean
+.PHONY: help install run check simulate test test-clients lint format lock image clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ simulate: $(VENV)/run.stamp ## run the SAI simulator alone, on port 4010
 test: $(VENV)/dev.stamp ## run the test suite
 	$(BIN)/python -m pytest -n 2
 
+test-clients: $(VENV)-clients/stamp tests/clients/node/node_modules/stamp ## drive real client libraries against the proxy
+	$(VENV)-clients/bin/python -m pytest -n 2 -W default -p no:cacheprovider tests/clients
+
 lint: $(VENV)/dev.stamp ## style, types and the import contract
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -49,11 +52,15 @@ lock: $(VENV)/dev.stamp ## write the lock files anew from the ranges in setup.cf
 		--constraint requirements/run.lock \
 		--no-emit-index-url --no-annotate --no-header --quiet -o requirements/dev.lock
 
+	$(BIN)/uv pip compile setup.cfg requirements/clients.in --universal --python-version 3.11 --generate-hashes \
+		--constraint requirements/run.lock \
+		--no-emit-index-url --no-annotate --no-header --quiet -o requirements/clients.lock
+
 image: ## build the container image
 	docker build -t sai-proxy .
 
 clean: ## remove the virtual environment and all caches
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build *.egg-info
+	rm -rf $(VENV) $(VENV)-clients tests/clients/node/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build *.egg-info
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -66,4 +73,18 @@ $(VENV)/run.stamp: requirements/run.lock | $(VENV)/bin/python
 
 $(VENV)/dev.stamp: requirements/dev.lock $(VENV)/run.stamp
 	$(PIP) --require-hashes -r requirements/dev.lock
+	@touch $@
+
+$(VENV)-clients/stamp: requirements/clients.lock | $(VENV)/bin/python
+	$(VENV)/bin/python -m venv $(VENV)-clients
+	$(VENV)-clients/bin/python -m pip --disable-pip-version-check install --quiet \
+		--require-hashes -r requirements/clients.lock
+	@touch $@
+
+tests/clients/node/node_modules/stamp: tests/clients/node/package-lock.json
+	@if command -v npm >/dev/null; then \
+		cd tests/clients/node && npm ci --silent --no-audit --no-fund; \
+	else \
+		echo "no npm: the Node clients are skipped"; mkdir -p tests/clients/node/node_modules; \
+	fi
 	@touch $@

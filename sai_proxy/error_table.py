@@ -1,7 +1,8 @@
 """One table from each kind of failure to its status, OpenAI type, code and wording.
 
 Source of types and codes: OpenAI's API reference and its answers, as seen by the SDKs. The words
-`not supported` stay in the Spanish texts too: GitLens looks for them to leave a feature out.
+`not supported` stay in the Spanish texts too: GitLens looks for them to leave a feature out. So do
+`Incorrect API key provided`, by which LiteLLM tells a 401 from a bad request.
 """
 
 from collections.abc import Mapping
@@ -162,34 +163,39 @@ ERROR_TABLE: dict[type[e.ProxyError], Row] = {
         401,
         _BAD,
         "invalid_api_key",
-        "Este servidor pide un token de acceso: envía 'Authorization: Bearer <token>', o tu propia API Key de SAI.",
-        "This server asks for an access token: send 'Authorization: Bearer <token>', or a SAI API key of your own.",
+        "Este servidor pide un token de acceso (Incorrect API key provided): envía 'Authorization: Bearer "
+        "<token>', o tu propia API Key de SAI.",
+        "Incorrect API key provided: this server asks for an access token. Send 'Authorization: Bearer "
+        "<token>', or a SAI API key of your own.",
     ),
     e.CredentialUnusable: Row(
         401,
         _BAD,
         "invalid_api_key",
-        "La API Key proporcionada no es válida: contiene caracteres que no pueden ir en una cabecera HTTP, "
+        "La API Key proporcionada no es válida (Incorrect API key provided): contiene caracteres que no "
+        "pueden ir en una cabecera HTTP, "
         "o es demasiado larga. Cópiala de nuevo desde SAI.",
-        "The API key given is not valid: it has characters that cannot stand in an HTTP header, or is too long. "
+        "Incorrect API key provided: it has characters that cannot stand in an HTTP header, or is too long. "
         "Copy it again from SAI.",
     ),
     e.CredentialRejected: Row(
         401,
         _BAD,
         "invalid_api_key",
-        "{credential_es} no es válida o ha expirado. No se ha probado con otra credencial. "
+        "{credential_es} no es válida o ha expirado (Incorrect API key provided). No se ha probado con otra "
+        "credencial. "
         "Genera una nueva en SAI (Settings, API Keys) y actualízala en tu cliente.",
-        "{credential_en} is not valid or has expired. No other credential was tried. "
+        "Incorrect API key provided: {credential_en_mid} is not valid or has expired. No other credential was tried. "
         "Make a new one in SAI (Settings, API Keys) and put it into your client.",
     ),
     e.SystemCredentialRejected: Row(
         401,
         _BAD,
         "upstream_auth",
-        "{credential_es} no es válida o ha expirado. Avisa al administrador del servidor, "
+        "{credential_es} no es válida o ha expirado (Incorrect API key provided). Avisa al administrador del servidor, "
         "o envía tu propia API Key de SAI.",
-        "{credential_en} is not valid or has expired. Tell the server's operator, or send a SAI API key of your own.",
+        "Incorrect API key provided: {credential_en_mid} is not valid or has expired. Tell the server's "
+        "operator, or send a SAI API key of your own.",
     ),
     e.PermissionDenied: Row(
         403,

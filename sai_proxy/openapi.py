@@ -139,16 +139,14 @@ def _asking(
         },
         "responses": {
             "200": {
-                "description": "the answer; an event stream of chunks if `stream` is true",
+                "description": f"the answer; if `stream` is true, events, each the JSON of a {chunk.__name__}",
                 "headers": {
                     **_COMMON_HEADERS,
                     "x-sai-model": {"description": "the model that SAI used", "schema": {"type": "string"}},
                 },
                 "content": {
                     "application/json": {"schema": _ref(answer)},
-                    "text/event-stream": {
-                        "schema": {"type": "string", "description": f"events, each the JSON of {chunk.__name__}"}
-                    },
+                    "text/event-stream": {},
                 },
             },
             **_errors(kind for kind in ERROR_TABLE if kind not in (UnknownUrl, MethodNotAllowed)),

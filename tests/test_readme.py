@@ -15,10 +15,11 @@ from sai_proxy.openai_api.parameters import CHAT_PARAMETERS, COMPLETION_PARAMETE
 from tests.support import ROOT, environment, running_process
 
 README = (ROOT / "README.md").read_text()
+START = README.split("## Clients", 1)[0]
 
 
 def snippets(language: str, containing: str) -> list[str]:
-    blocks = re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+    blocks = re.findall(rf"```{language}\n(.*?)```", START, re.DOTALL)
     return [block for block in blocks if containing in block]
 
 

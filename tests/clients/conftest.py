@@ -1,9 +1,13 @@
+import os
 from collections.abc import Iterator
 
 import pytest
 
-from tests.clients.background import Background, background
-from tests.support import Proxy
+os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # else it asks the network when it is imported
+pytest.register_assert_rewrite("tests.clients.contract")
+
+from tests.clients.background import Background, background  # noqa: E402
+from tests.support import Proxy  # noqa: E402
 
 
 @pytest.fixture(scope="module")

@@ -174,12 +174,12 @@ async def test_when_the_cookie_is_limited_too_the_client_gets_429(sai: Simulator
 @pytest.mark.parametrize(
     ("headers", "changes", "code", "words"),
     [
-        ({"user_api_key": "invalid"}, {}, "invalid_api_key", "The API key given"),
-        ({"user_api_key": "expired"}, {}, "invalid_api_key", "The API key given"),
+        ({"user_api_key": "invalid"}, {}, "invalid_api_key", "the API key given"),
+        ({"user_api_key": "expired"}, {}, "invalid_api_key", "the API key given"),
         ({"user_api_key": "Cookies=expired"}, {}, "invalid_api_key", "session cookie given"),
         ({"user_api_key": "Cookies=expired-page"}, {}, "invalid_api_key", "session cookie given"),
-        ({}, {"SAI_KEY": "invalid"}, "upstream_auth", "The system's API key"),
-        ({}, {"SAI_KEY": "", "SAI_COOKIE": "expired"}, "upstream_auth", "The system's session cookie"),
+        ({}, {"SAI_KEY": "invalid"}, "upstream_auth", "the system's API key"),
+        ({}, {"SAI_KEY": "", "SAI_COOKIE": "expired"}, "upstream_auth", "the system's session cookie"),
     ],
 )
 async def test_a_401_is_final_and_says_which_credential(

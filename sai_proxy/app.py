@@ -20,7 +20,8 @@ from sai_proxy.openai_api.fields import route_of
 from sai_proxy.openai_api.models import model_body, models_body
 from sai_proxy.openapi import Health
 from sai_proxy.pages import add_pages
-from sai_proxy.sai_api.client import SaiClient, tls_setting
+from sai_proxy.sai_api.client import SaiClient
+from sai_proxy.sai_api.sockets import tls_setting
 from sai_proxy.settings import Settings
 
 

@@ -16,7 +16,7 @@ from sai_proxy.failures import FailurePolicy
 from sai_proxy.http_errors import SERVER_NAME, error_response, from_http_exception
 from sai_proxy.keys import LIFECYCLE
 from sai_proxy.lifecycle import Lifecycle
-from sai_proxy.sai_api.client import enable_tcp_keepalive
+from sai_proxy.sai_api.sockets import enable_tcp_keepalive
 
 logger = logging.getLogger(__name__)
 

@@ -2,24 +2,22 @@
 
 import asyncio
 import logging
-import socket
 import ssl
 import sys
 import time
 from datetime import UTC, datetime
-from typing import Any
 
 import aiohttp
 import msgspec
 from aiohttp_retry import JitterRetry, RetryClient
 
 from sai_proxy import __version__, errors
-from sai_proxy.chat import Question, Usage
+from sai_proxy.chat import Question
 from sai_proxy.credentials import Credential
 from sai_proxy.error_facts import timeout_facts
 from sai_proxy.sai_api import template
-from sai_proxy.sai_api.inflate import BodyDecoder, body_decoder
-from sai_proxy.sai_api.text import TextDecoder, text_decoder
+from sai_proxy.sai_api.reply import SaiReply
+from sai_proxy.sai_api.sockets import make_socket
 from sai_proxy.sai_api.upstream import Attempts
 
 logger = logging.getLogger(__name__)
@@ -27,7 +25,6 @@ logger = logging.getLogger(__name__)
 RETRIED_STATUSES = {502, 503, 504}
 FIRST_BACKOFF_S = 0.25
 MAX_BACKOFF_S = 8.0
-TCP_KEEPALIVE_S = 60
 DNS_CACHE_S = 30
 """Short, since a changed address of SAI's shall be found without a restart."""
 
@@ -98,7 +95,7 @@ class SaiClient:
                 limit=0,  # the default of 100 would queue requests where nobody sees it
                 ssl=tls,
                 ttl_dns_cache=DNS_CACHE_S,
-                socket_factory=_make_socket,
+                socket_factory=make_socket,
             ),
             cookie_jar=aiohttp.DummyCookieJar(),  # one user's session must never travel with another's call
             timeout=aiohttp.ClientTimeout(total=request_timeout_s, connect=connect_timeout_s),
@@ -115,7 +112,7 @@ class SaiClient:
     async def close(self) -> None:
         await self._session.close()
 
-    async def ask(self, question: Question, credential: Credential, counter: Attempts) -> "SaiReply":
+    async def ask(self, question: Question, credential: Credential, counter: Attempts) -> SaiReply:
         """Returns when SAI has answered with a good status and what follows is no login page."""
         payload = template.build_payload(question, time.time_ns() // 1_000_000)
         if logger.isEnabledFor(logging.DEBUG):
@@ -142,7 +139,7 @@ class SaiClient:
         return reply
 
     async def _check(
-        self, response: aiohttp.ClientResponse, reply: "SaiReply", credential: Credential, *, retried: bool
+        self, response: aiohttp.ClientResponse, reply: SaiReply, credential: Credential, *, retried: bool
     ) -> None:
         if not 200 <= response.status < 300:
             body = await _read_start(reply)
@@ -170,78 +167,6 @@ class SaiClient:
         return errors.UpstreamProtocolError(detail=detail, retried=retried)
 
 
-class SaiReply:
-    """An answer of `execute` whose status was good."""
-
-    def __init__(self, response: aiohttp.ClientResponse, idle_timeout_s: float, request_timeout_s: float) -> None:
-        self.model = response.headers.get("model")
-        self.usage: Usage = template.read_usage(response.headers)
-        self._response = response
-        self._body: BodyDecoder = body_decoder(response.headers.get("Content-Encoding", ""))
-        self._text: TextDecoder = text_decoder(response.headers.get("Content-Type", ""))
-        self._idle_timeout_s = idle_timeout_s
-        self._request_timeout_s = request_timeout_s
-        self._loop = asyncio.get_running_loop()
-        self._deadline = self._loop.time() + idle_timeout_s
-        self.peeked = ""
-        self._ended = False
-        protocol = response.connection.protocol if response.connection else None
-        if protocol is not None and protocol.closed is not None:
-            protocol.closed.add_done_callback(self._on_connection_lost)
-
-    async def read(self) -> str | None:
-        if self.peeked:
-            text, self.peeked = self.peeked, ""
-            return text
-        return await self._read_on()
-
-    async def _read_on(self) -> str | None:
-        while not self._ended:
-            if self._body.pending:
-                text = self._text.feed(self._body.feed(b""))
-            elif data := await self._receive():
-                text = self._text.feed(self._body.feed(data))
-            else:
-                self._ended = True
-                self._body.end()
-                text = self._text.end()
-            if text:
-                return text
-        return None
-
-    async def peek(self, chars: int) -> str:
-        """At least `chars` characters of the beginning, or all there is; `read` starts with them."""
-        while len(self.peeked) < chars and (text := await self._read_on()) is not None:
-            self.peeked += text
-        return self.peeked
-
-    def close(self) -> None:
-        self._response.close()
-
-    def _on_connection_lost(self, _: object) -> None:
-        """aiohttp closes a connection on a malformed chunk without telling who reads from it."""
-        content = self._response.content
-        if not content.is_eof() and content.exception() is None:
-            content.set_exception(aiohttp.ClientPayloadError("connection lost in mid-answer"))
-
-    async def _receive(self) -> bytes:
-        """The bytes that have arrived, or the next to arrive; none at the end."""
-        content = self._response.content
-        try:
-            data = content.read_nowait()
-            if not data:
-                async with asyncio.timeout_at(self._deadline):
-                    data = await content.readany()
-        except TimeoutError as exc:
-            idle = self._loop.time() >= self._deadline
-            limit = self._idle_timeout_s if idle else self._request_timeout_s
-            raise errors.UpstreamTimeout(timeout_facts(limit), detail="in mid-answer") from exc
-        except aiohttp.ClientError as exc:
-            raise errors.UpstreamProtocolError(detail=f"in mid-answer: {type(exc).__name__}") from exc
-        self._deadline = self._loop.time() + self._idle_timeout_s
-        return data
-
-
 async def _read_start(reply: SaiReply) -> str:
     """As much of a failure's body as comes soon: its status must not wait for the rest, nor is a
     body that breaks off a second failure."""
@@ -250,34 +175,6 @@ async def _read_start(reply: SaiReply) -> str:
             return await reply.peek(_MAX_ERROR_CHARS)
     except (errors.ProxyError, TimeoutError):
         return reply.peeked
-
-
-def _make_socket(address: Any) -> socket.socket:
-    """TCP keep-alive, since load balancers forget a connection on which SAI thinks for long."""
-    family, kind, protocol, _, _ = address
-    sock = socket.socket(family, kind, protocol)
-    sock.setblocking(False)
-    enable_tcp_keepalive(sock)
-    return sock
-
-
-def enable_tcp_keepalive(sock: Any) -> None:
-    """Probe a silent peer every TCP_KEEPALIVE_S seconds, where the platform has such a setting."""
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name in ("TCP_KEEPIDLE", "TCP_KEEPINTVL"):
-        if hasattr(socket, name):
-            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), TCP_KEEPALIVE_S)
-
-
-def tls_setting(*, verify: bool, ca_file: str | None) -> ssl.SSLContext | bool:
-    """What the connector takes: the platform's trust, that and another authority's, or (False) none."""
-    if not verify:
-        return False
-    if ca_file is None:
-        return True
-    context = ssl.create_default_context()
-    context.load_verify_locations(ca_file)
-    return context
 
 
 def _reason(response: aiohttp.ClientResponse | None) -> str:

@@ -55,7 +55,7 @@ def test_a_forgotten_fact_is_no_second_failure(kind: type[errors.ProxyError]) ->
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if issubclass(kind, errors.AuthenticationFailed)])
 def test_a_401_has_the_words_by_which_litellm_knows_it(kind: type[errors.ProxyError]) -> None:
     for language in ("es", "en"):
-        assert "Incorrect API key provided" in describe(kind(FACTS), language).message  # type: ignore[arg-type]
+        assert "Incorrect API key provided" in describe(kind(FACTS), language).message
 
 
 def test_the_predecessors_sentences_keep_their_sense() -> None:

@@ -33,6 +33,7 @@ def context_length_middleware(max_tokens: int) -> Middleware:
         record.chars = sum(lengths)
         tokens = estimate_tokens(max(lengths))
         if tokens > max_tokens:
+            record.guarded = True
             raise ContextLengthExceeded(context_facts(tokens, max_tokens), param=chat.text_param)
         return await handler(request)
 

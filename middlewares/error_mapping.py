@@ -23,6 +23,7 @@ def error_mapping_middleware(policy: FailurePolicy) -> Middleware:
     def answer(request: web.Request, error: errors.ProxyError) -> web.Response:
         form = policy.form(error)
         request[RECORD].error = form.code or form.type
+        request[RECORD].fault = error.fault
         if error.detail:
             logger.warning("request failed", extra={"error": request[RECORD].error, "detail": error.detail})
         format_ = request.get(ANSWER)

@@ -1,5 +1,6 @@
 """The application: routes, the chain of layers around them, and what they share while it runs."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
@@ -14,8 +15,10 @@ from sai_proxy.endpoints import Endpoint, chat_completions, completions
 from sai_proxy.failures import FailurePolicy
 from sai_proxy.handlers import answer_handler
 from sai_proxy.http_errors import SERVER_NAME
-from sai_proxy.keys import LIFECYCLE, REQUEST_ID, UPSTREAM
+from sai_proxy.keys import LIFECYCLE, METRICS, REQUEST_ID, UPSTREAM
 from sai_proxy.lifecycle import Lifecycle
+from sai_proxy.loop_lag import watch_loop_lag
+from sai_proxy.metrics import CONTENT_TYPE, Metrics
 from sai_proxy.openai_api.fields import route_of
 from sai_proxy.openai_api.models import model_body, models_body
 from sai_proxy.openapi import Health
@@ -27,11 +30,12 @@ from sai_proxy.settings import Settings
 
 def create_app(settings: Settings, *, answer_headers: dict[str, str] | None = None) -> web.Application:
     """answer_headers: put on every answer that does not set them itself."""
-    policy = failure_policy(settings)
+    policy, metrics = failure_policy(settings), Metrics()
     app = web.Application(
         client_max_size=settings.max_body_bytes,
         middlewares=[  # outermost first; these wrap everything, unknown URLs included
             middlewares.request_log_middleware(),
+            middlewares.request_metrics_middleware(metrics),
             middlewares.request_id_middleware(),
             middlewares.error_mapping_middleware(policy),
         ],
@@ -40,7 +44,9 @@ def create_app(settings: Settings, *, answer_headers: dict[str, str] | None = No
         app.middlewares.append(middlewares.cors_middleware())
         app.on_response_prepare.append(middlewares.cors_headers(settings.cors_origins))
     app[LIFECYCLE] = Lifecycle()
+    app[METRICS] = metrics
     app.cleanup_ctx.append(_sai(settings))
+    app.cleanup_ctx.append(_loop_watch)
     app.on_response_prepare.append(_finish_headers(answer_headers or {}))
 
     answer = answer_handler(policy, heartbeat_s=settings.heartbeat_seconds)
@@ -52,6 +58,8 @@ def create_app(settings: Settings, *, answer_headers: dict[str, str] | None = No
         app.router.add_post(f"{prefix}/completions", text)
         app.router.add_get(f"{prefix}/models", list_models)
         app.router.add_get(f"{prefix}/models/{{id:.+}}", get_model)
+    if settings.metrics_port is None:
+        app.router.add_get("/metrics", get_metrics)
     add_pages(app, settings.models)
     app.router.add_get("/health", _health)
     app.router.add_get("/health/liveness", _liveness)
@@ -108,6 +116,25 @@ def _sai(settings: Settings) -> Callable[[web.Application], AsyncIterator[None]]
         await client.close()
 
     return connection_to_sai
+
+
+async def _loop_watch(app: web.Application) -> AsyncIterator[None]:
+    watching = asyncio.create_task(watch_loop_lag(app[METRICS].loop_lag))
+    yield
+    watching.cancel()
+
+
+def metrics_app(metrics: Metrics) -> web.Application:
+    """An application with nothing but `/metrics`, for a port of its own."""
+    app = web.Application()
+    app[METRICS] = metrics
+    app.router.add_get("/metrics", get_metrics)
+    return app
+
+
+async def get_metrics(request: web.Request) -> web.Response:
+    """Prometheus' text format."""
+    return web.Response(body=request.app[METRICS].render(), headers={"Content-Type": CONTENT_TYPE})
 
 
 def _finish_headers(always: dict[str, str]) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:

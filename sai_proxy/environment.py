@@ -48,6 +48,7 @@ PLAIN_VARIABLES: dict[str, str] = {
     "HEARTBEAT_SECONDS": _SECONDS,
     "SHUTDOWN_TIMEOUT": _SECONDS_OR_NONE,
     "DRAIN_DELAY": _SECONDS_OR_NONE,
+    "METRICS_PORT": "a port number from 1 to 65535",
     "LOG_FILE": "the path of a file",
     "VERBOSE_LOGGING": _SWITCH,
 }

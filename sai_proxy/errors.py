@@ -7,6 +7,9 @@ and wording stand in `error_table`, one row a class. Raise where the failure is 
 
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import ClassVar, Literal
+
+Fault = Literal["caller", "policy", "sai", "proxy"]
 
 
 class ProxyError(Exception):
@@ -18,6 +21,9 @@ class ProxyError(Exception):
     retried: the proxy has already tried again by itself, so the client should not multiply that.
     detail: for the log only, never for the client.
     """
+
+    fault: ClassVar[Fault] = "caller"
+    """Whose it is: the caller's, a limit or permission's, SAI's, or this server's."""
 
     def __init__(
         self,
@@ -75,6 +81,8 @@ class UnsupportedContent(InvalidRequest):
 class ContextLengthExceeded(InvalidRequest):
     """facts: see `error_facts.context_facts`; none if SAI noticed, not the guard."""
 
+    fault = "policy"
+
 
 class MalformedHttp(InvalidRequest):
     """The bytes on the wire are not a valid HTTP request."""
@@ -111,6 +119,8 @@ class AuthenticationFailed(ProxyError):
 class AccessTokenRequired(AuthenticationFailed):
     """Neither an access token nor a SAI key of the user's own."""
 
+    fault = "policy"
+
 
 class CredentialUnusable(AuthenticationFailed):
     """A key that cannot travel in an HTTP header."""
@@ -123,33 +133,49 @@ class CredentialRejected(AuthenticationFailed):
 class SystemCredentialRejected(AuthenticationFailed):
     """SAI refused the server's own credential. facts: see `error_facts.credential_facts`."""
 
+    fault = "sai"
+
 
 class PermissionDenied(ProxyError):
     """The credential is good, but may not run this template. facts: see `error_facts.credential_facts`."""
+
+    fault = "policy"
 
 
 class RateLimited(ProxyError):
     """SAI's limit is used up for the last credential of the chain. facts: see `error_facts.credential_facts`."""
 
+    fault = "policy"
+
 
 class TemplateNotFound(ProxyError):
     """SAI does not know the template."""
+
+    fault = "sai"
 
 
 class UpstreamRejected(InvalidRequest):
     """SAI refused the request itself (400 or 422)."""
 
+    fault = "sai"
+
 
 class UpstreamConflict(ProxyError):
     """SAI answered 409."""
+
+    fault = "sai"
 
 
 class UpstreamTooLarge(ProxyError):
     """SAI answered 413."""
 
+    fault = "sai"
+
 
 class UpstreamError(ProxyError):
     """SAI failed, or answered what is no answer. facts: status."""
+
+    fault = "sai"
 
 
 class UpstreamProtocolError(UpstreamError):
@@ -171,6 +197,10 @@ class UpstreamTimeout(UpstreamError):
 class ServerStopping(ProxyError):
     """This server is being shut down before the answer was complete."""
 
+    fault = "proxy"
+
 
 class InternalError(ProxyError):
     """A bug of ours."""
+
+    fault = "proxy"

@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+from collections.abc import Awaitable
+from typing import TypeVar
 
 from aiohttp import HttpVersion11, web
 from aiohttp.typedefs import Handler
@@ -9,11 +11,14 @@ from aiohttp.typedefs import Handler
 from sai_proxy import errors
 from sai_proxy.choices import Choices, open_choices
 from sai_proxy.failures import FailurePolicy
-from sai_proxy.keys import ANSWER, CHAT_REQUEST, CREDENTIALS, LIFECYCLE, RECORD, UPSTREAM
+from sai_proxy.keys import ANSWER, CHAT_REQUEST, CREDENTIALS, LIFECYCLE, METRICS, RECORD, UPSTREAM
 from sai_proxy.openai_api import event_stream
 from sai_proxy.openai_api.answer_format import deltas
 from sai_proxy.openai_api.usage import UsageBody, usage_body
 from sai_proxy.patience import open_patiently, read_patiently
+from sai_proxy.record import RequestRecord
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -33,14 +38,25 @@ async def _open(request: web.Request) -> Choices:
     return await open_choices(request.app[UPSTREAM], request[CHAT_REQUEST], request[CREDENTIALS], request[RECORD])
 
 
+async def _waiting(record: RequestRecord, waiting: Awaitable[T]) -> T:
+    """The result of `waiting`, whose time counts as SAI's."""
+    now = asyncio.get_running_loop().time
+    start = now()
+    try:
+        return await waiting
+    finally:
+        record.sai_wait_s += now() - start
+
+
 async def _whole_answer(request: web.Request) -> web.Response:
     with request.app[LIFECYCLE].running():
-        choices = await _open(request)
+        record = request[RECORD]
+        choices = await _waiting(record, _open(request))
         texts: list[list[str]] = [[] for _ in range(len(choices))]
         running = len(choices)
         try:
             while running:
-                index, text = await choices.read()
+                index, text = await _waiting(record, choices.read())
                 if text is None:
                     running -= 1
                 else:
@@ -71,7 +87,8 @@ class StreamedAnswer:
 
     async def run(self) -> web.StreamResponse:
         try:
-            with self._request.app[LIFECYCLE].running():
+            app = self._request.app
+            with app[LIFECYCLE].running(), app[METRICS].streams_in_flight.track_inprogress():
                 await self._relay()
         except errors.ProxyError as exc:
             if not self._response.prepared:
@@ -87,13 +104,14 @@ class StreamedAnswer:
         return self._response
 
     async def _relay(self) -> None:
-        choices = await open_patiently(_open(self._request), self._heartbeat_s, self._heartbeat)
+        record = self._request[RECORD]
+        choices = await _waiting(record, open_patiently(_open(self._request), self._heartbeat_s, self._heartbeat))
         try:
             self._response.headers.update(_model_header(choices))
             await self._start()
             running = len(choices)
             while running:
-                index, text = await read_patiently(choices.read, self._heartbeat_s, self._heartbeat)
+                index, text = await _waiting(record, read_patiently(choices.read, self._heartbeat_s, self._heartbeat))
                 if text is None:
                     running -= 1
                     end = self._answer.finish(index, choices.finish_reason(index))
@@ -125,6 +143,7 @@ class StreamedAnswer:
         """The last event of an answer that will not be complete."""
         record, form = self._request[RECORD], self._policy.form(error)
         record.error = form.code or form.type
+        record.fault = error.fault
         logger.warning("answer broke off", extra={"error": record.error, "detail": error.detail})
         await self._response.write(
             self._policy.last_events(error, self._answer, opened=True, text_sent=self._text_sent)

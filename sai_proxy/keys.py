@@ -9,8 +9,8 @@
 | BODY_KEY     | chat_body                      | auth_resolution                             |
 | CREDENTIALS  | auth_resolution                | handlers                                    |
 
-Of the application, written by `app`: UPSTREAM (SAI, open as long as the application runs) and
-LIFECYCLE (whether it is about to stop).
+Of the application, written by `app`: UPSTREAM (SAI, open as long as the application runs), LIFECYCLE
+(whether it is about to stop) and METRICS.
 """
 
 from aiohttp import web
@@ -18,6 +18,7 @@ from aiohttp import web
 from sai_proxy.chat import ChatRequest
 from sai_proxy.credentials import Credential
 from sai_proxy.lifecycle import Lifecycle
+from sai_proxy.metrics import Metrics
 from sai_proxy.openai_api.answer_format import AnswerFormat
 from sai_proxy.record import RequestRecord
 from sai_proxy.sai_api.upstream import Upstream
@@ -30,4 +31,5 @@ BODY_KEY: web.RequestKey[str | None] = web.RequestKey("BODY_KEY")
 CREDENTIALS: web.RequestKey[tuple[Credential, ...]] = web.RequestKey("CREDENTIALS")
 
 UPSTREAM: web.AppKey[Upstream] = web.AppKey("UPSTREAM")
+METRICS = web.AppKey("METRICS", Metrics)
 LIFECYCLE = web.AppKey("LIFECYCLE", Lifecycle)

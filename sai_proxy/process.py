@@ -1,14 +1,17 @@
 """The process: settings, logging, the event loop, and the server or the simulator in it."""
 
 import logging
-from collections.abc import Coroutine, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from contextlib import asynccontextmanager
 from typing import Any
 
 import uvloop
+from aiohttp import web
 
 from sai_proxy import __version__
-from sai_proxy.app import create_app, failure_policy
+from sai_proxy.app import create_app, failure_policy, metrics_app
 from sai_proxy.environment import read_settings
+from sai_proxy.keys import METRICS
 from sai_proxy.logs import configure_logging
 from sai_proxy.server import has_c_parser, serve_until_stopped
 from sai_proxy.settings import Settings
@@ -56,7 +59,8 @@ def _run(main: Coroutine[Any, Any, None], settings: Settings) -> None:
     try:
         uvloop.run(main)
     except OSError as exc:
-        raise StartFault(f"cannot listen on {settings.host}:{settings.port}: {exc.strerror or exc}") from exc
+        ports = f"{settings.port}" + (f" or {settings.metrics_port}" if settings.metrics_port else "")
+        raise StartFault(f"cannot listen on {settings.host}:{ports}: {exc.strerror or exc}") from exc
     finally:
         stop_logging()
 
@@ -85,16 +89,32 @@ async def _serve(settings: Settings, answer_headers: dict[str, str] | None = Non
             },
         )
 
-    await serve_until_stopped(
-        create_app(settings, answer_headers=answer_headers),
-        settings.host,
-        settings.port,
-        drain_delay_s=settings.drain_delay,
-        shutdown_timeout_s=settings.shutdown_timeout,
-        policy=failure_policy(settings),
-        answer_headers=answer_headers,
-        announce=announce,
-    )
+    app = create_app(settings, answer_headers=answer_headers)
+    async with _metrics_port(settings, app):
+        await serve_until_stopped(
+            app,
+            settings.host,
+            settings.port,
+            drain_delay_s=settings.drain_delay,
+            shutdown_timeout_s=settings.shutdown_timeout,
+            policy=failure_policy(settings),
+            answer_headers=answer_headers,
+            announce=announce,
+        )
+
+
+@asynccontextmanager
+async def _metrics_port(settings: Settings, app: web.Application) -> AsyncIterator[None]:
+    if settings.metrics_port is None:
+        yield
+        return
+    runner = web.AppRunner(metrics_app(app[METRICS]), access_log=None, shutdown_timeout=1)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, settings.host, settings.metrics_port).start()
+        yield
+    finally:
+        await runner.cleanup()
 
 
 def _warn_of_risks(settings: Settings) -> None:

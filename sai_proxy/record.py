@@ -11,6 +11,8 @@ class RequestRecord:
     roles: how many messages of each role. chars: characters of all messages, after unwrapping.
     credential: source and kind of the last one tried, such as `user_key`; never a value. key_place:
         where the user's own key stood (`body`, a header's name, `bearer`).
+    fault: whose a failure was: `caller`, `policy`, `sai` or `proxy`. guarded: the guard answered.
+    sai_wait_s: seconds spent waiting for SAI. retries: attempts that repeated an earlier one.
     """
 
     started: float
@@ -31,6 +33,10 @@ class RequestRecord:
     first_byte: float | None = None
     finish_reason: str | None = None
     error: str | None = None
+    fault: str | None = None
+    guarded: bool = False
+    retries: int = 0
+    sai_wait_s: float = 0.0
     client_disconnected: bool = False
 
     def as_fields(self, now: float) -> dict[str, Any]:
@@ -38,6 +44,8 @@ class RequestRecord:
         shown = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _TIMES}
         duration = now - self.started
         shown["duration_s"] = round(duration, 4)
+        if self.attempts:
+            shown["sai_wait_s"] = round(self.sai_wait_s, 4)
         if self.first_byte is not None:
             shown["ttfb_s"] = round(self.first_byte - self.started, 4)
         if self.completion_tokens and duration > 0:
@@ -45,4 +53,4 @@ class RequestRecord:
         return {name: value for name, value in shown.items() if value is not None}
 
 
-_TIMES = {"started", "first_byte"}
+_TIMES = {"started", "first_byte", "sai_wait_s", "guarded", "retries"}

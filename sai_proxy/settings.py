@@ -46,6 +46,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     shutdown_timeout: SecondsOrNone = 30
     drain_delay: SecondsOrNone = 0
     cors_origins: frozenset[str] = frozenset()
+    metrics_port: Port | None = None
     log_file: str | None = None
     verbose_logging: bool = False
 

@@ -145,7 +145,7 @@ async def running_proxy(sai: Simulator | str, **changes: str) -> AsyncIterator[P
 async def until(condition: Callable[[], object], timeout_s: float = 10) -> None:
     """Returns when `condition` holds. For states that no event announces."""
     async with asyncio.timeout(timeout_s):
-        while not condition():  # noqa: ASYNC110
+        while not condition():
             await asyncio.sleep(0.005)
 
 

@@ -54,6 +54,7 @@ class SaiRetry(JitterRetry):
         """Seconds to wait before the next try: SAI's Retry-After, else a jittered back-off."""
         self.retried = True
         self.counter.attempts += 1
+        self.counter.retries += 1
         wait: float | None = None
         if response is not None:
             response.close()  # the retry client drops it, with its connection still open

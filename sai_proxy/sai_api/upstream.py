@@ -34,6 +34,7 @@ class Attempts(Protocol):
     """Where an upstream counts its tries."""
 
     attempts: int
+    retries: int
 
 
 class Upstream(Protocol):

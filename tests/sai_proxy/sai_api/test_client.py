@@ -16,6 +16,7 @@ from tests.support import running_proxy
 @dataclass
 class Counter:
     attempts: int = 0
+    retries: int = 0
 
 
 def test_the_back_off_grows_jitters_and_is_bounded() -> None:
@@ -36,7 +37,7 @@ def test_each_further_attempt_is_counted() -> None:
     retry = SaiRetry(3, counter)
     assert not retry.retried
     retry.get_timeout(1)
-    assert (retry.retried, counter.attempts) == (True, 2)
+    assert (retry.retried, counter.attempts, counter.retries) == (True, 2, 1)
 
 
 async def test_a_sai_that_does_not_accept_is_504() -> None:

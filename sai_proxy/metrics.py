@@ -1,0 +1,116 @@
+"""What Prometheus may know: counters and histograms of requests, made from their records.
+
+Names follow Prometheus' conventions, and OpenTelemetry's `gen_ai.server.*` where one fits. Every
+label's values are bounded: routes are templates, models those that are served, codes a closed list.
+"""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector, generate_latest
+
+from sai_proxy import __version__
+from sai_proxy.record import RequestRecord
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
+_OVERHEAD = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5)
+_LAG = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1)
+_BY_ROUTE = ("route", "model")
+
+
+class Metrics:
+    """All metrics of one application, in a registry of its own."""
+
+    def __init__(self) -> None:
+        registry = self.registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        Info("sai_proxy", "The running version.", registry=registry).info({"version": __version__})
+        self.requests = Counter(
+            "sai_proxy_requests",
+            "Requests, by whose fault a failure was: none, caller, policy, sai or proxy.",
+            ("route", "status", "model", "code", "fault"),
+            registry=registry,
+        )
+        self.duration = Histogram(
+            "gen_ai_server_request_duration_seconds",
+            "From a request's arrival to its answer's end.",
+            _BY_ROUTE,
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.first_byte = Histogram(
+            "gen_ai_server_time_to_first_token_seconds",
+            "From a request's arrival to the first text from SAI.",
+            _BY_ROUTE,
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.sai_wait = Histogram(
+            "sai_proxy_sai_wait_seconds",
+            "Time of a request spent waiting for SAI.",
+            ("model",),
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.overhead = Histogram(
+            "sai_proxy_overhead_seconds",
+            "Time of a request not spent waiting for SAI.",
+            ("route",),
+            buckets=_OVERHEAD,
+            registry=registry,
+        )
+        self.tokens = Counter(
+            "sai_proxy_tokens", "Tokens, by direction.", ("model", "direction", "estimated"), registry=registry
+        )
+        self.retries = Counter("sai_proxy_retries", "Further attempts at SAI.", registry=registry)
+        self.fallbacks = Counter(
+            "sai_proxy_fallbacks", "Requests that went on with the next credential.", registry=registry
+        )
+        self.credentials = Counter(
+            "sai_proxy_credentials",
+            "Requests, by source and kind of the last credential used.",
+            ("credential",),
+            registry=registry,
+        )
+        self.disconnects = Counter(
+            "sai_proxy_client_disconnects", "Clients that left early.", ("route",), registry=registry
+        )
+        self.guard_hits = Counter("sai_proxy_guard_hits", "Conversations over the context limit.", registry=registry)
+        self.unwrapped = Counter(
+            "sai_proxy_unwrapped_messages", "Messages freed of an IDE's prompt.", registry=registry
+        )
+        self.requests_in_flight = Gauge("sai_proxy_requests_in_flight", "Requests now.", registry=registry)
+        self.streams_in_flight = Gauge("sai_proxy_streams_in_flight", "Streamed answers now.", registry=registry)
+        self.loop_lag = Histogram(
+            "sai_proxy_event_loop_lag_seconds", "How late the event loop wakes up.", buckets=_LAG, registry=registry
+        )
+
+    def observe(self, record: RequestRecord, *, route: str, status: int, duration_s: float) -> None:
+        """Count a request that has ended. route: its template. status: 499 for a client that left."""
+        model = record.model or ""
+        self.requests.labels(route, str(status), model, record.error or "none", record.fault or "none").inc()
+        if record.client_disconnected:
+            self.disconnects.labels(route).inc()
+        if not record.model:
+            return
+        self.duration.labels(route, model).observe(duration_s)
+        self.overhead.labels(route).observe(max(duration_s - record.sai_wait_s, 0))
+        if record.first_byte is not None:
+            self.first_byte.labels(route, model).observe(record.first_byte - record.started)
+        if record.attempts:
+            self.sai_wait.labels(model).observe(record.sai_wait_s)
+            self.retries.inc(record.retries)
+        if record.credential:
+            self.credentials.labels(record.credential).inc()
+        if record.fallback:
+            self.fallbacks.inc()
+        if record.guarded:
+            self.guard_hits.inc()
+        self.unwrapped.inc(record.unwrapped)
+        if record.prompt_tokens is not None and record.completion_tokens is not None:
+            estimated = "true" if record.usage_estimated else "false"
+            self.tokens.labels(model, "input", estimated).inc(record.prompt_tokens)
+            self.tokens.labels(model, "output", estimated).inc(record.completion_tokens)
+
+    def render(self) -> bytes:
+        """Prometheus' text format."""
+        return generate_latest(self.registry)

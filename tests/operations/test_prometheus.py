@@ -1,0 +1,195 @@
+"""The metrics, the alert rules and the dashboard, against a real Prometheus."""
+
+import asyncio
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from sai_proxy.error_table import ERROR_TABLE
+from sai_proxy.ide_prompt import WRAPPERS
+from sai_proxy.simulator import Simulator
+from tests.conftest import StartProxy
+from tests.support import ROOT, Proxy, environment, free_port, running_process, until
+
+DEPLOY = ROOT / "deploy"
+DASHBOARD = json.loads((DEPLOY / "grafana/dashboards/sai-proxy.json").read_text())
+
+needs_prometheus = pytest.mark.skipif(
+    not (shutil.which("prometheus") and shutil.which("promtool")), reason="no prometheus and promtool on this machine"
+)
+
+
+def samples(text: str, name: str) -> dict[str, float]:
+    """Values of a metric, by its labels as they are written."""
+    found = re.findall(rf"^{name}(?:{{(.*)}})? (\S+)$", text, re.MULTILINE)
+    return {labels: float(value) for labels, value in found}
+
+
+async def metrics_of(proxy: Proxy) -> str:
+    return (await proxy.get("/metrics")).text
+
+
+async def traffic(sai: Simulator, proxy: Proxy) -> None:
+    """Something of everything that is counted."""
+    for stream in (False, True):
+        await proxy.ask("[[usage=7,5]]", stream=stream)
+        await proxy.ask("[[usage=none]][[pieces=3]][[delay=0.01]]", stream=stream)
+    await proxy.ask(headers={"x-api-key": "mine"})
+    await proxy.ask(headers={"x-api-key": "limited"})
+    await proxy.ask(f"[[status=503]][[times=1]][[answer={len(sai.calls)}]]")
+    await proxy.ask("[[status=500]]")
+    await proxy.ask("[[status=401]]")
+    await proxy.ask("x" * 4_000)
+    await proxy.ask(f"{WRAPPERS[0].before}hi{WRAPPERS[0].after}")
+    await proxy.ask(model="nobody-knows-this")
+    await proxy.get("/nowhere/at/all")
+    await proxy.get("/v1/models/sai-model")
+    leaving = asyncio.ensure_future(proxy.ask("[[silence=forever]]", stream=True))
+    before = len(sai.calls)
+    await until(lambda: len(sai.calls) > before)
+    leaving.cancel()
+    await asyncio.wait_for(sai.calls[-1].ended.wait(), 5)
+    await until(lambda: not proxy.lifecycle.answering)
+
+
+async def test_what_is_counted(sai: Simulator, start_proxy: StartProxy) -> None:
+    proxy = await start_proxy(MAX_RETRIES="1", CONTEXT_LIMIT_TOKENS="500")
+    await traffic(sai, proxy)
+    text = await metrics_of(proxy)
+    route = 'route="/v1/chat/completions"'
+    requests = samples(text, "sai_proxy_requests_total")
+    assert requests[f'code="none",fault="none",model="sai-model",{route},status="200"'] == 8
+    assert requests[f'code="upstream_error",fault="sai",model="sai-model",{route},status="502"'] == 1
+    assert requests[f'code="upstream_auth",fault="sai",model="sai-model",{route},status="401"'] == 1
+    assert requests[f'code="context_length_exceeded",fault="policy",model="sai-model",{route},status="200"'] == 1
+    assert requests[f'code="model_not_found",fault="caller",model="",{route},status="404"'] == 1
+    assert requests['code="invalid_request_error",fault="caller",model="",route="unknown",status="404"'] == 1
+    assert requests['code="none",fault="none",model="",route="/v1/models/{id}",status="200"'] == 1
+    assert requests[f'code="none",fault="none",model="sai-model",{route},status="499"'] == 1
+    assert samples(text, "sai_proxy_client_disconnects_total") == {route: 1}
+    assert samples(text, "sai_proxy_retries_total") == {"": 1}
+    assert samples(text, "sai_proxy_fallbacks_total") == {"": 1}
+    assert samples(text, "sai_proxy_guard_hits_total") == {"": 1}
+    assert samples(text, "sai_proxy_unwrapped_messages_total") == {"": 1}
+    assert samples(text, "sai_proxy_credentials_total")['credential="user_key"'] == 1
+    assert samples(text, "sai_proxy_credentials_total")['credential="system_cookie"'] == 1
+    tokens = samples(text, "sai_proxy_tokens_total")
+    assert tokens['direction="output",estimated="true",model="sai-model"'] > 0
+    assert tokens['direction="input",estimated="false",model="sai-model"'] > 0
+    assert samples(text, "sai_proxy_requests_in_flight") == {"": 1}, "this very scrape"
+    assert samples(text, "sai_proxy_streams_in_flight") == {"": 0}
+    for name in ("gen_ai_server_time_to_first_token_seconds", "gen_ai_server_request_duration_seconds"):
+        assert samples(text, f"{name}_count")[f'model="sai-model",{route}'] >= 8
+    assert samples(text, "sai_proxy_overhead_seconds_count")[route] > 8
+    assert samples(text, "sai_proxy_sai_wait_seconds_sum")['model="sai-model"'] > 0.1
+
+
+async def test_no_key_and_no_unknown_value_is_a_label(start_proxy: StartProxy) -> None:
+    proxy = await start_proxy(SAI_KEY="canary-key")
+    for text in ("hi", "[[status=401]]"):
+        await proxy.ask(text, headers={"x-api-key": "canary-users-key"})
+    await proxy.ask(model="canary-model")
+    await proxy.get("/canary-path")
+    text = await metrics_of(proxy)
+    assert "canary" not in text
+    codes = set(re.findall(r'code="([^"]*)"', text))
+    assert codes <= {row.code or row.type for row in ERROR_TABLE.values()} | {"none"}
+
+
+async def test_a_port_of_their_own_takes_the_metrics_off_the_main_one(sai: Simulator) -> None:
+    port = free_port()
+    async with running_process(environment(sai.url, METRICS_PORT=str(port))) as process:
+        assert (await process.proxy.get("/metrics")).status == 404
+        await process.proxy.ask()
+        async with process.proxy.session.get(f"http://127.0.0.1:{port}/metrics") as response:
+            assert samples(await response.text(), "sai_proxy_credentials_total") == {'credential="system_key"': 1}
+
+
+@needs_prometheus
+async def test_promtool_finds_nothing_to_say_about_the_metrics(sai: Simulator, proxy: Proxy) -> None:
+    await traffic(sai, proxy)
+    check = subprocess.run(
+        ["promtool", "check", "metrics"], input=await metrics_of(proxy), capture_output=True, text=True
+    )
+    assert (check.returncode, check.stdout + check.stderr) == (0, "")
+
+
+@needs_prometheus
+def test_the_alert_rules_pass_their_own_tests() -> None:
+    run = subprocess.run(
+        ["promtool", "test", "rules", "alerts_test.yml"], cwd=DEPLOY / "prometheus", capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    tested = set(re.findall(r"alertname: (\w+)", (DEPLOY / "prometheus/alerts_test.yml").read_text()))
+    assert tested == set(re.findall(r"alert: (\w+)", (DEPLOY / "prometheus/alerts.yml").read_text()))
+
+
+@asynccontextmanager
+async def prometheus(target: str, folder: Path) -> AsyncIterator[str]:
+    """A real Prometheus that scrapes `target` every half second with the deployed rules; its URL."""
+    port = free_port()
+    config = (DEPLOY / "prometheus/prometheus.yml").read_text()
+    (folder / "prometheus.yml").write_text(config.replace("sai_llm:4000", target).replace("15s", "500ms"))
+    shutil.copy(DEPLOY / "prometheus/alerts.yml", folder)
+    process = await asyncio.create_subprocess_exec(
+        "prometheus",
+        f"--config.file={folder / 'prometheus.yml'}",
+        f"--storage.tsdb.path={folder / 'data'}",
+        f"--web.listen-address=127.0.0.1:{port}",
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+async def query(session: aiohttp.ClientSession, url: str, expression: str) -> list[Any]:
+    """Its results but for those that are no number; none while Prometheus starts."""
+    try:
+        async with session.get(f"{url}/api/v1/query", params={"query": expression}) as response:
+            if response.status == 503:
+                return []
+            body = await response.json()
+    except aiohttp.ClientConnectionError:
+        return []
+    assert body["status"] == "success", (expression, body)
+    return [result for result in body["data"]["result"] if result["value"][1] != "NaN"]
+
+
+@needs_prometheus
+async def test_no_panel_of_the_dashboard_is_empty(sai: Simulator, start_proxy: StartProxy, tmp_path: Path) -> None:
+    proxy = await start_proxy(MAX_RETRIES="1", CONTEXT_LIMIT_TOKENS="500")
+    missing = [target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]]
+    assert len(missing) > 20
+    async with prometheus(proxy.url.removeprefix("http://"), tmp_path) as url:
+        await traffic(sai, proxy)
+        async with asyncio.timeout(60):
+            while not await query(proxy.session, url, 'up{job="sai-proxy"} == 1'):
+                await asyncio.sleep(0.2)
+            await traffic(sai, proxy)
+            while missing:
+                await asyncio.sleep(0.5)
+                missing = [
+                    expression
+                    for expression in missing
+                    if not await query(proxy.session, url, expression.replace("$__rate_interval", "1m"))
+                ]
+    assert missing == []
+
+
+@needs_prometheus
+def test_prometheus_accepts_the_deployed_configuration() -> None:
+    check = subprocess.run(
+        ["promtool", "check", "config", "prometheus.yml"], cwd=DEPLOY / "prometheus", capture_output=True, text=True
+    )
+    assert check.returncode == 0, check.stderr

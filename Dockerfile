@@ -9,6 +9,7 @@ COPY sai_proxy ./sai_proxy
 COPY middlewares ./middlewares
 RUN cp -r sai_proxy middlewares "$(/venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
     && /venv/bin/python -m compileall -q /venv \
+    && find /venv -name '*.map' -delete \
     && /venv/bin/python -m pip uninstall -q -y pip
 
 FROM ${PYTHON_IMAGE}

@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help install run check simulate test test-clients lint format lock image clean
+.PHONY: help install run check simulate test test-clients test-swarm lint format lock image clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,11 +35,18 @@ test: $(VENV)/dev.stamp ## run the test suite
 test-clients: $(VENV)-clients/stamp tests/clients/node/node_modules/stamp ## drive real client libraries against the proxy
 	$(VENV)-clients/bin/python -m pytest -n 2 -W default -p no:cacheprovider tests/clients
 
+test-swarm: $(VENV)/dev.stamp ## build the image and try the stack on a Docker engine in Swarm mode
+	$(BIN)/python -m pytest -v -x -p no:cacheprovider tests/swarm
+
 lint: $(VENV)/dev.stamp ## style, types and the import contract
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
+	$(BIN)/lint-imports
+	$(BIN)/hadolint Dockerfile
+	@if command -v docker >/dev/null; then \
+		SAI_URL=http://sai SAI_TEMPLATE_ID=t docker stack config -c docker-stack.yml >/dev/null && echo "docker-stack.yml: valid"; \
+	else echo "no docker: docker-stack.yml is not validated"; fi
 
 format: $(VENV)/dev.stamp ## let ruff format the code
 	$(BIN)/ruff check --fix .

@@ -2,9 +2,11 @@ ARG PYTHON_IMAGE=python:3.13-slim
 
 FROM ${PYTHON_IMAGE} AS build
 WORKDIR /build
-COPY requirements/run.lock ./
+COPY requirements/run.lock requirements/otel.lock ./
+# EXTRAS=otel adds tracing.
+ARG EXTRAS=run
 RUN python -m venv /venv \
-    && /venv/bin/python -m pip install --no-cache-dir --require-hashes -r run.lock
+    && /venv/bin/python -m pip install --no-cache-dir --require-hashes -r "${EXTRAS}.lock"
 COPY sai_proxy ./sai_proxy
 COPY middlewares ./middlewares
 RUN cp -r sai_proxy middlewares "$(/venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \

@@ -55,6 +55,9 @@ format: $(VENV)/dev.stamp ## let ruff format the code
 lock: $(VENV)/dev.stamp ## write the lock files anew from the ranges in setup.cfg
 	$(BIN)/uv pip compile setup.cfg --universal --python-version 3.11 --generate-hashes --upgrade \
 		--no-emit-index-url --no-annotate --no-header --quiet -o requirements/run.lock
+	$(BIN)/uv pip compile setup.cfg --extra otel --universal --python-version 3.11 --generate-hashes \
+		--constraint requirements/run.lock \
+		--no-emit-index-url --no-annotate --no-header --quiet -o requirements/otel.lock
 	$(BIN)/uv pip compile setup.cfg --extra dev --universal --python-version 3.11 --generate-hashes \
 		--constraint requirements/run.lock \
 		--no-emit-index-url --no-annotate --no-header --quiet -o requirements/dev.lock

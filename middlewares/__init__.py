@@ -2,6 +2,7 @@
 
 from middlewares.request_log import request_log_middleware
 from middlewares.request_metrics import request_metrics_middleware
+from middlewares.request_tracing import request_tracing_middleware
 from middlewares.request_id import request_id_middleware
 from middlewares.error_mapping import error_mapping_middleware
 from middlewares.cors import cors_headers, cors_middleware
@@ -13,6 +14,7 @@ from middlewares.context_length import context_length_middleware
 __all__ = [
     "request_log_middleware",
     "request_metrics_middleware",
+    "request_tracing_middleware",
     "request_id_middleware",
     "error_mapping_middleware",
     "cors_middleware",

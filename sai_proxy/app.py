@@ -26,16 +26,20 @@ from sai_proxy.pages import add_pages
 from sai_proxy.sai_api.client import SaiClient
 from sai_proxy.sai_api.sockets import tls_setting
 from sai_proxy.settings import Settings
+from sai_proxy.tracing import Tracing
 
 
-def create_app(settings: Settings, *, answer_headers: dict[str, str] | None = None) -> web.Application:
-    """answer_headers: put on every answer that does not set them itself."""
+def create_app(
+    settings: Settings, *, answer_headers: dict[str, str] | None = None, tracing: Tracing | None = None
+) -> web.Application:
+    """answer_headers: put on every answer that does not set them itself. tracing: None for none."""
     policy, metrics = failure_policy(settings), Metrics()
     app = web.Application(
         client_max_size=settings.max_body_bytes,
         middlewares=[  # outermost first; these wrap everything, unknown URLs included
             middlewares.request_log_middleware(),
             middlewares.request_metrics_middleware(metrics),
+            *([middlewares.request_tracing_middleware(tracing)] if tracing else []),
             middlewares.request_id_middleware(),
             middlewares.error_mapping_middleware(policy),
         ],
@@ -45,7 +49,7 @@ def create_app(settings: Settings, *, answer_headers: dict[str, str] | None = No
         app.on_response_prepare.append(middlewares.cors_headers(settings.cors_origins))
     app[LIFECYCLE] = Lifecycle()
     app[METRICS] = metrics
-    app.cleanup_ctx.append(_sai(settings))
+    app.cleanup_ctx.append(_sai(settings, tracing))
     app.cleanup_ctx.append(_loop_watch)
     app.on_response_prepare.append(_finish_headers(answer_headers or {}))
 
@@ -101,7 +105,7 @@ def wrap(handler: Handler, layers: Sequence[Middleware]) -> Handler:
     return handler
 
 
-def _sai(settings: Settings) -> Callable[[web.Application], AsyncIterator[None]]:
+def _sai(settings: Settings, tracing: Tracing | None) -> Callable[[web.Application], AsyncIterator[None]]:
     async def connection_to_sai(app: web.Application) -> AsyncIterator[None]:
         client = SaiClient(
             settings.sai_url,
@@ -110,6 +114,7 @@ def _sai(settings: Settings) -> Callable[[web.Application], AsyncIterator[None]]
             idle_timeout_s=settings.stream_idle_timeout,
             max_retries=settings.max_retries,
             tls=tls_setting(verify=settings.sai_tls_verify, ca_file=settings.sai_ca_file),
+            trace_configs=[tracing.client_trace_config()] if tracing else None,
         )
         app[UPSTREAM] = client
         yield

@@ -49,6 +49,7 @@ PLAIN_VARIABLES: dict[str, str] = {
     "SHUTDOWN_TIMEOUT": _SECONDS_OR_NONE,
     "DRAIN_DELAY": _SECONDS_OR_NONE,
     "METRICS_PORT": "a port number from 1 to 65535",
+    "OTEL_EXPORTER_OTLP_ENDPOINT": "the base URL of an OTLP/HTTP collector",
     "LOG_FILE": "the path of a file",
     "VERBOSE_LOGGING": _SWITCH,
 }

@@ -16,6 +16,7 @@ from sai_proxy.logs import configure_logging
 from sai_proxy.server import has_c_parser, serve_until_stopped
 from sai_proxy.settings import Settings
 from sai_proxy.simulator import run_simulator_at, simulator
+from sai_proxy.tracing import Tracing, TracingUnavailableError, make_tracing
 
 logger = logging.getLogger(__name__)
 
@@ -89,7 +90,8 @@ async def _serve(settings: Settings, answer_headers: dict[str, str] | None = Non
             },
         )
 
-    app = create_app(settings, answer_headers=answer_headers)
+    tracing = _tracing(settings.otel_exporter_otlp_endpoint)
+    app = create_app(settings, answer_headers=answer_headers, tracing=tracing)
     async with _metrics_port(settings, app):
         await serve_until_stopped(
             app,
@@ -101,6 +103,20 @@ async def _serve(settings: Settings, answer_headers: dict[str, str] | None = Non
             answer_headers=answer_headers,
             announce=announce,
         )
+    if tracing is not None:
+        tracing.close()
+
+
+def _tracing(endpoint: str | None) -> Tracing | None:
+    if endpoint is None:
+        return None
+    try:
+        return make_tracing(endpoint)
+    except TracingUnavailableError as exc:
+        logger.warning(
+            "OTEL_EXPORTER_OTLP_ENDPOINT is set, but not sai-proxy[otel] installed", extra={"detail": str(exc)}
+        )
+        return None
 
 
 @asynccontextmanager

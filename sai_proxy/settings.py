@@ -47,6 +47,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     drain_delay: SecondsOrNone = 0
     cors_origins: frozenset[str] = frozenset()
     metrics_port: Port | None = None
+    otel_exporter_otlp_endpoint: str | None = None
     log_file: str | None = None
     verbose_logging: bool = False
 

@@ -85,6 +85,7 @@ class SaiClient:
         idle_timeout_s: float,
         max_retries: int,
         tls: ssl.SSLContext | bool = True,
+        trace_configs: list[aiohttp.TraceConfig] | None = None,
     ) -> None:
         self._base_url = base_url
         self._request_timeout_s = request_timeout_s
@@ -100,6 +101,7 @@ class SaiClient:
             ),
             cookie_jar=aiohttp.DummyCookieJar(),  # one user's session must never travel with another's call
             timeout=aiohttp.ClientTimeout(total=request_timeout_s, connect=connect_timeout_s),
+            trace_configs=trace_configs,
             auto_decompress=False,  # see `inflate`
             headers={
                 "Accept": template.ACCEPT,

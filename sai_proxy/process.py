@@ -113,9 +113,7 @@ def _tracing(endpoint: str | None) -> Tracing | None:
     try:
         return make_tracing(endpoint)
     except TracingUnavailableError as exc:
-        logger.warning(
-            "OTEL_EXPORTER_OTLP_ENDPOINT is set, but not sai-proxy[otel] installed", extra={"detail": str(exc)}
-        )
+        logger.warning("no traces: sai-proxy[otel] is not installed", extra={"detail": str(exc)})
         return None
 
 

@@ -197,8 +197,12 @@ def test_a_secret_is_rotated_as_the_handbook_says(stack: None) -> None:
     docker("secret", "create", "SAI_KEY_v2", "-", input="a-longer-canary-key-than-before")
     change = ("--secret-rm", "SAI_KEY", "--secret-add", "source=SAI_KEY_v2,target=SAI_KEY")
     docker("service", "update", *change, "--no-resolve-image", "--detach=false", "-q", SERVICE, timeout=170)
-    for container in containers():
-        assert "SAI_KEY=(set, 31 characters)" in docker("exec", container, "python", "-m", "sai_proxy", "check")
+
+    def all_have_it() -> bool:
+        used = [docker("exec", name, "python", "-m", "sai_proxy", "check", check=False) for name in containers()]
+        return len(used) == REPLICAS and all("SAI_KEY=(set, 31 characters)" in text for text in used)
+
+    wait_for(all_have_it, 40, "the new key in every replica, once the old ones have drained")
 
 
 def test_a_killed_replica_is_replaced(stack: None) -> None:

@@ -15,7 +15,9 @@ RUN cp -r sai_proxy middlewares "$(/venv/bin/python -c 'import sysconfig; print(
     && /venv/bin/python -m pip uninstall -q -y pip
 
 FROM ${PYTHON_IMAGE}
+ARG VERSION=1.0.0
 LABEL org.opencontainers.image.title="sai-proxy" \
+      org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.description="An OpenAI-compatible reverse proxy in front of SAI" \
       org.opencontainers.image.licenses="MIT"
 ENV PATH=/venv/bin:$PATH \

@@ -1,7 +1,6 @@
 """The layers around the handlers, in chain order, outermost first."""
 
-from middlewares.request_log import request_log_middleware
-from middlewares.request_metrics import request_metrics_middleware
+from middlewares.request_record import request_record_middleware
 from middlewares.request_tracing import request_tracing_middleware
 from middlewares.request_id import request_id_middleware
 from middlewares.error_mapping import error_mapping_middleware
@@ -12,8 +11,7 @@ from middlewares.ide_unwrap import ide_unwrap_middleware
 from middlewares.context_length import context_length_middleware
 
 __all__ = [
-    "request_log_middleware",
-    "request_metrics_middleware",
+    "request_record_middleware",
     "request_tracing_middleware",
     "request_id_middleware",
     "error_mapping_middleware",

@@ -1,11 +1,13 @@
 """Makes each request a span, if tracing is on; otherwise this layer is not in the chain.
 
-Reads RECORD and the route. Stands where request-metrics does, for the same reason.
+Reads RECORD and the route. Stands inside request-record, which makes the record, and outside
+error-mapping, so that the status in the span is the one that went out.
 """
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
+from middlewares.request_record import route_of
 from sai_proxy.keys import RECORD
 from sai_proxy.tracing import Tracing
 
@@ -15,9 +17,7 @@ def request_tracing_middleware(tracing: Tracing) -> Middleware:
 
     @web.middleware
     async def request_tracing(request: web.Request, handler: Handler) -> web.StreamResponse:
-        resource = request.match_info.route.resource
-        route = resource.canonical if resource is not None else "unknown"
-        with tracing.server_span(request.method, route, request.headers, request[RECORD]) as end:
+        with tracing.server_span(request.method, route_of(request), request.headers, request[RECORD]) as end:
             response = await handler(request)
             end(response.status)
             return response

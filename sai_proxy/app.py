@@ -37,8 +37,7 @@ def create_app(
     app = web.Application(
         client_max_size=settings.max_body_bytes,
         middlewares=[  # outermost first; these wrap everything, unknown URLs included
-            middlewares.request_log_middleware(),
-            middlewares.request_metrics_middleware(metrics),
+            middlewares.request_record_middleware(metrics),
             *([middlewares.request_tracing_middleware(tracing)] if tracing else []),
             middlewares.request_id_middleware(),
             middlewares.error_mapping_middleware(policy),

@@ -2,8 +2,8 @@
 
 | key          | writer                         | readers                                     |
 |--------------|--------------------------------|---------------------------------------------|
-| REQUEST_ID   | request_id                     | request_log, handlers, server               |
-| RECORD       | request_log                    | all layers and handlers, which fill it      |
+| REQUEST_ID   | request_id                     | request_record, app                         |
+| RECORD       | request_record                 | all layers and handlers, which fill it      |
 | ANSWER       | chat_body                      | error_mapping, handlers                     |
 | CHAT_REQUEST | chat_body; ide_unwrap replaces | ide_unwrap, context_length, handlers        |
 | BODY_KEY     | chat_body                      | auth_resolution                             |

@@ -237,7 +237,7 @@ async def test_odd_bytes_in_headers_are_no_failure_of_ours(proxy: Proxy, caplog:
 async def test_the_chain_is_in_order(sai: Simulator) -> None:
     app = create_app(read_settings(environment(sai.url, CORS_ORIGINS="*")))
     names = [getattr(layer, "__name__", "") for layer in app.middlewares]
-    assert names == ["request_log", "request_metrics", "request_id", "error_mapping", "cors"]
+    assert names == ["request_record", "request_id", "error_mapping", "cors"]
 
 
 async def test_the_server_does_not_name_its_parts(proxy: Proxy) -> None:

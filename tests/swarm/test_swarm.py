@@ -134,11 +134,13 @@ def test_secrets_are_read_and_appear_nowhere(stack: None) -> None:
         docker("inspect", *ids) + docker("service", "inspect", SERVICE) + docker("history", "--no-trunc", IMAGE)
     )
     for container in ids:
-        everything += docker("logs", container) + docker("exec", container, "env")
+        everything += docker("exec", container, "env")
         used = docker("exec", container, "python", "-m", "sai_proxy", "check")
         assert f"SAI_KEY=(set, {len(SECRETS['SAI_KEY'])} characters)" in used
         everything += used
-    assert "canary" not in everything
+    log = docker("service", "logs", "--raw", SERVICE)
+    assert '"error":"upstream_auth"' in log
+    assert "canary" not in everything + log
 
 
 def test_a_replica_is_confined(stack: None) -> None:
@@ -190,6 +192,15 @@ def test_a_rolling_update_under_load_fails_no_request(stack: None) -> None:
     assert image_of_all() == {NEXT_IMAGE}
     assert result["failures"] == {}
     assert result["good"] > 500
+
+
+def test_an_update_is_taken_back_and_the_service_scaled(stack: None) -> None:
+    docker("service", "rollback", "--detach=false", "-q", SERVICE, timeout=170)
+    wait_for(lambda: image_of_all() == {IMAGE}, 40, "the image of before")
+    docker("service", "scale", "--detach=true", f"{SERVICE}={REPLICAS + 1}")
+    wait_for(lambda: len(containers()) == REPLICAS + 1, 40, "one replica more")
+    docker("service", "scale", "--detach=true", f"{SERVICE}={REPLICAS}")
+    wait_for(lambda: len(containers()) == REPLICAS, 40, "one replica less")
 
 
 def test_a_secret_is_rotated_as_the_handbook_says(stack: None) -> None:

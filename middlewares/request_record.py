@@ -1,0 +1,66 @@
+"""Keeps a record of each request; when it ends, that makes its one log line and its metrics.
+
+Writes RECORD, which every other layer fills; reads REQUEST_ID. Stands outermost, so that the status
+it reports is the one that went out.
+"""
+
+import asyncio
+import logging
+
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+
+from sai_proxy.keys import RECORD, REQUEST_ID
+from sai_proxy.metrics import Metrics
+from sai_proxy.record import RequestRecord
+
+CLIENT_CLOSED_REQUEST = 499
+"""nginx' status for a client that left before its answer was complete; it is never sent."""
+
+logger = logging.getLogger(__name__)
+
+
+def request_record_middleware(metrics: Metrics) -> Middleware:
+    """Health probes are logged at DEBUG: eight replicas' probes would bury the rest."""
+
+    def end(request: web.Request, record: RequestRecord, status: int, now: float) -> None:
+        metrics.observe(record, route=route_of(request), status=status, duration_s=now - record.started)
+        level = logging.DEBUG if request.path.startswith("/health") and status == 200 else logging.INFO
+        logger.log(
+            level,
+            "request",
+            extra={
+                "request_id": request.get(REQUEST_ID),
+                "method": request.method,
+                "path": request.path,
+                "client": request.remote,
+                "status": status,
+                **record.as_fields(now),
+            },
+        )
+
+    @web.middleware
+    async def request_record(request: web.Request, handler: Handler) -> web.StreamResponse:
+        now = asyncio.get_running_loop().time
+        record = request[RECORD] = RequestRecord(started=now())
+        status = 500
+        try:
+            with metrics.requests_in_flight.track_inprogress():
+                response = await handler(request)
+        except (asyncio.CancelledError, ConnectionError):
+            record.client_disconnected = True
+            status = CLIENT_CLOSED_REQUEST
+            raise
+        else:
+            status = response.status
+            return response
+        finally:
+            end(request, record, status, now())
+
+    return request_record
+
+
+def route_of(request: web.Request) -> str:
+    """The template of the request's route, so that metrics and spans have few of them."""
+    resource = request.match_info.route.resource
+    return resource.canonical if resource is not None else "unknown"

@@ -60,8 +60,10 @@ class SaiReply:
     def close(self) -> None:
         self._response.close()
 
-    def _on_connection_lost(self, _: object) -> None:
+    def _on_connection_lost(self, closed: asyncio.Future[None]) -> None:
         """aiohttp closes a connection on a malformed chunk without telling who reads from it."""
+        if not closed.cancelled():
+            closed.exception()  # whoever reads gets one of its own; asyncio would log this as not looked at
         content = self._response.content
         if not content.is_eof() and content.exception() is None:
             content.set_exception(aiohttp.ClientPayloadError("connection lost in mid-answer"))

@@ -1,12 +1,14 @@
 """Answers of SAI's that no HTTP library would send, byte by byte."""
 
 import asyncio
+import gc
 import gzip
 import logging
 import zlib
 
 import pytest
 
+from sai_proxy.simulator import Simulator
 from tests.conftest import StartProxy
 from tests.integration.raw_upstream import head, raw_upstream
 from tests.support import SYSTEM_KEY, chat, content_of, until
@@ -82,6 +84,17 @@ async def test_a_malformed_chunk_in_mid_answer_is_noticed_at_once(start_proxy: S
         failure = answer.events[-1]["error"] if stream else answer.error
         assert failure["code"] == "upstream_protocol"
         await until(lambda: not sai.open)
+
+
+async def test_a_connection_that_breaks_leaves_nothing_behind_in_the_log(
+    start_proxy: StartProxy, sai: Simulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    proxy = await start_proxy()
+    for question in ("[[pieces=4]][[delay=0.01]][[reset=middle]]", "[[reset=before]]", "[[cut=chunked]][[pieces=4]]"):
+        for stream in (False, True):
+            await proxy.ask(question, stream=stream)
+    gc.collect()
+    assert [record for record in caplog.records if record.name == "asyncio"] == []
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -17,13 +17,14 @@ from logging.handlers import QueueHandler, QueueListener, RotatingFileHandler
 from pathlib import Path
 from typing import Any
 
-from pythonjsonlogger.core import LogData
+from pythonjsonlogger.core import RESERVED_ATTRS, LogData
 from pythonjsonlogger.msgspec import MsgspecFormatter
 
 MAX_FILE_BYTES = 5 * 1024 * 1024
 BACKUPS = 3
 MAX_QUEUED = 10_000
 STOP_TIMEOUT_S = 2.0
+_RESERVED = frozenset(RESERVED_ATTRS)
 
 current_request_id: ContextVar[str | None] = ContextVar("current_request_id", default=None)
 """Written by the request-id layer; every record made while a request is handled carries it."""
@@ -42,16 +43,23 @@ class RequestIdFilter(logging.Filter):
 
 class LineFormatter(MsgspecFormatter):
     """One JSON object a line: `time` (ISO 8601, local time with offset), `level`, `logger`,
-    `message`, then the record's extra fields."""
+    `message`, then the record's extra fields. The base class would do the same in several passes,
+    which at a line a request is a tenth of the request's cost."""
 
     def __init__(self) -> None:
         super().__init__(["message"])
 
-    def add_fields(self, log_data: LogData, record: logging.LogRecord, message_dict: dict[str, Any]) -> None:
-        log_data["time"] = datetime.fromtimestamp(record.created).astimezone().isoformat(timespec="milliseconds")
-        log_data["level"] = record.levelname
-        log_data["logger"] = record.name
-        super().add_fields(log_data, record, message_dict)
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created).astimezone().isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        line.update((name, value) for name, value in vars(record).items() if name not in _RESERVED)
+        if record.exc_info:
+            line["exc_info"] = self.formatException(record.exc_info)
+        return self.jsonify_log_record(line)
 
     def jsonify_log_record(self, log_data: LogData) -> str:
         try:

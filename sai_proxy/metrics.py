@@ -4,10 +4,15 @@ Names follow Prometheus' conventions, and OpenTelemetry's `gen_ai.server.*` wher
 label's values are bounded: routes are templates, models those that are served, codes a closed list.
 """
 
+from functools import lru_cache
+from typing import TypeVar
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector, generate_latest
 
 from sai_proxy import __version__
 from sai_proxy.record import RequestRecord
+
+M = TypeVar("M", Counter, Histogram)
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -87,20 +92,20 @@ class Metrics:
     def observe(self, record: RequestRecord, *, route: str, status: int, duration_s: float) -> None:
         """Count a request that has ended. route: its template. status: 499 for a client that left."""
         model = record.model or ""
-        self.requests.labels(route, str(status), model, record.error or "none", record.fault or "none").inc()
+        _child(self.requests, route, str(status), model, record.error or "none", record.fault or "none").inc()
         if record.client_disconnected:
-            self.disconnects.labels(route).inc()
+            _child(self.disconnects, route).inc()
         if not record.model:
             return
-        self.duration.labels(route, model).observe(duration_s)
-        self.overhead.labels(route).observe(max(duration_s - record.sai_wait_s, 0))
+        _child(self.duration, route, model).observe(duration_s)
+        _child(self.overhead, route).observe(max(duration_s - record.sai_wait_s, 0))
         if record.first_byte is not None:
-            self.first_byte.labels(route, model).observe(record.first_byte - record.started)
+            _child(self.first_byte, route, model).observe(record.first_byte - record.started)
         if record.attempts:
-            self.sai_wait.labels(model).observe(record.sai_wait_s)
+            _child(self.sai_wait, model).observe(record.sai_wait_s)
             self.retries.inc(record.retries)
         if record.credential:
-            self.credentials.labels(record.credential).inc()
+            _child(self.credentials, record.credential).inc()
         if record.fallback:
             self.fallbacks.inc()
         if record.guarded:
@@ -108,9 +113,15 @@ class Metrics:
         self.unwrapped.inc(record.unwrapped)
         if record.prompt_tokens is not None and record.completion_tokens is not None:
             estimated = "true" if record.usage_estimated else "false"
-            self.tokens.labels(model, "input", estimated).inc(record.prompt_tokens)
-            self.tokens.labels(model, "output", estimated).inc(record.completion_tokens)
+            _child(self.tokens, model, "input", estimated).inc(record.prompt_tokens)
+            _child(self.tokens, model, "output", estimated).inc(record.completion_tokens)
 
     def render(self) -> bytes:
         """Prometheus' text format."""
         return generate_latest(self.registry)
+
+
+@lru_cache(maxsize=10_000)
+def _child(metric: M, *labels: str) -> M:
+    """`metric.labels(...)`, which takes a lock and checks its arguments anew each time."""
+    return metric.labels(*labels)

@@ -7,7 +7,7 @@ error-mapping, so that the status in the span is the one that went out.
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from middlewares.request_record import route_of
+from middlewares.request_record import CLIENT_CLOSED_REQUEST, route_of
 from sai_proxy.keys import RECORD
 from sai_proxy.tracing import Tracing
 
@@ -18,8 +18,12 @@ def request_tracing_middleware(tracing: Tracing) -> Middleware:
     @web.middleware
     async def request_tracing(request: web.Request, handler: Handler) -> web.StreamResponse:
         with tracing.server_span(request.method, route_of(request), request.headers, request[RECORD]) as end:
-            response = await handler(request)
-            end(response.status)
-            return response
+            status = CLIENT_CLOSED_REQUEST
+            try:
+                response = await handler(request)
+                status = response.status
+                return response
+            finally:
+                end(status)
 
     return request_tracing

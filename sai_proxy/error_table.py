@@ -305,6 +305,7 @@ def describe(error: e.ProxyError, language: Language) -> ErrorForm:
     headers: dict[str, str] = {}
     if error.retry_after_s is not None:
         headers["Retry-After"] = str(error.retry_after_s)
+        headers["retry-after-ms"] = str(error.retry_after_s * 1000)  # which the SDKs look at first
     if row.retry is False or error.retried:
         headers["x-should-retry"] = "false"
     if isinstance(error, e.MethodNotAllowed):

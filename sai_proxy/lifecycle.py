@@ -33,7 +33,7 @@ class Lifecycle:
             if not self._expired:
                 raise
             task.uncancel()
-            raise ServerStopping() from None
+            raise ServerStopping(retry_after_s=1) from None
         finally:
             self._running.discard(task)
 

@@ -7,12 +7,23 @@ label's values are bounded: routes are templates, models those that are served, 
 from functools import lru_cache
 from typing import TypeVar
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
 
 from sai_proxy import __version__
 from sai_proxy.record import RequestRecord
 
 M = TypeVar("M", Counter, Histogram)
+
+disable_created_metrics()  # a series more for each counter, which nobody here reads
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 

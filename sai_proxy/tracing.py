@@ -11,6 +11,8 @@ from typing import Any
 from sai_proxy import __version__
 from sai_proxy.record import RequestRecord
 
+KNOWN_METHODS = {"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "CONNECT"}
+
 EndSpan = Callable[[int], None]
 
 
@@ -36,15 +38,16 @@ class Tracing:
     ) -> Iterator[EndSpan]:
         """A span around one request, a child of the caller's if `headers` name one (W3C). What it
         yields takes the status that went out."""
+        method = method if method in KNOWN_METHODS else "_OTHER"
         with self._tracer.start_as_current_span(
-            f"{method} {route}",
+            f"{'HTTP' if method == '_OTHER' else method} {route}",
             context=self._extract({name.lower(): value for name, value in headers.items()}),
             kind=self._trace.SpanKind.SERVER,
-            attributes={"http.request.method": method, "http.route": route},
+            attributes={"http.request.method": method, "http.route": route, "url.path": route, "url.scheme": "http"},
         ) as span:
 
             def end(status: int) -> None:
-                span.set_attributes({"http.response.status_code": status, **_attributes(record)})
+                span.set_attributes({"http.response.status_code": status, **_attributes(record, route)})
                 if record.fault in ("sai", "proxy"):
                     span.set_status(self._trace.StatusCode.ERROR)
 
@@ -61,9 +64,10 @@ class Tracing:
         self._provider.shutdown()
 
 
-def _attributes(record: RequestRecord) -> dict[str, Any]:
+def _attributes(record: RequestRecord, route: str) -> dict[str, Any]:
+    operation = "chat" if "/chat/" in route else "text_completion"
     attributes = {
-        "gen_ai.operation.name": "chat" if record.model else None,
+        "gen_ai.operation.name": operation if record.model else None,
         "gen_ai.provider.name": "sai" if record.model else None,
         "gen_ai.request.model": record.model,
         "gen_ai.response.model": record.sai_model,

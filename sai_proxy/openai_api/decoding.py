@@ -1,6 +1,7 @@
 """JSON body to typed value, with every fault named in OpenAI's words and at OpenAI's path."""
 
 import re
+from codecs import BOM_UTF8
 from typing import TypeVar
 
 import msgspec
@@ -20,7 +21,7 @@ _MAX_SHOWN = 100
 def decode_body(body: bytes, decoder: "msgspec.json.Decoder[T]") -> T:
     """Decode a request body. Raises InvalidRequest, naming the place and never the whole value."""
     try:
-        return decoder.decode(body)
+        return decoder.decode(body.removeprefix(BOM_UTF8))
     except msgspec.ValidationError as exc:
         raise _explain(str(exc)) from exc
     except msgspec.DecodeError as exc:

@@ -29,10 +29,10 @@ OPENAI_ERRORS = {
 
 
 class Reply(NamedTuple):
-    """A whole answer. usage: prompt and completion tokens, None where the library shows none."""
+    """A whole answer. usage: prompt and completion tokens."""
 
     text: str
-    usage: tuple[int, int] | None = None
+    usage: tuple[int, int]
 
 
 class Failure(NamedTuple):
@@ -92,7 +92,7 @@ class ClientContract:
     def test_a_plain_answer_and_its_usage(self, lib: Client, world: Background) -> None:
         reply = lib.ask(f"[[answer={json.dumps(TEXT)}]][[usage=12,34]]")
         assert reply.text == TEXT
-        assert reply.usage in ((12, 34), None)
+        assert reply.usage == (12, 34)
         assert world.sai.calls[-1].key == KEY
 
     def test_a_streamed_answer_is_the_exact_text_in_pieces(self, lib: Client) -> None:

@@ -43,7 +43,8 @@ class NodeScript:
 
     def ask(self, text: str) -> Reply:
         result = self._run("ask", text)
-        return Reply(result["text"], tuple(result["usage"]))
+        prompt, completion = result["usage"]
+        return Reply(result["text"], (prompt, completion))
 
     def stream(self, text: str) -> list[str]:
         pieces: list[str] = self._run("stream", text)["pieces"]

@@ -70,7 +70,10 @@ def test_the_predecessors_sentences_keep_their_sense() -> None:
 @pytest.mark.parametrize(
     ("error", "headers"),
     [
-        (errors.RateLimited(credential_facts("user", "key"), retry_after_s=7), {"Retry-After": "7"}),
+        (
+            errors.RateLimited(credential_facts("user", "key"), retry_after_s=7),
+            {"Retry-After": "7", "retry-after-ms": "7000"},
+        ),
         (errors.UpstreamTimeout(retried=True), {"x-should-retry": "false"}),
         (errors.UpstreamTimeout(), {}),
         (errors.UpstreamConflict(), {"x-should-retry": "false"}),

@@ -1,9 +1,9 @@
 """The real Dockerfile and the real stack file, on a real Swarm: `make test-swarm`.
 
 Needs a Docker engine in Swarm mode, named by DOCKER_HOST or the default; PYTHON_IMAGE may name
-another base image. The stack file is changed in three places only: replicas, placement, and
-published ports, since one node has no workers and may have no ingress mesh; replicas are then
-reached by their name inside the network.
+another base image. The stack file is changed where one node asks for it: fewer replicas, no placement
+(there are no workers), no published port (there may be no ingress mesh, and several replicas share
+the node; they are reached by their name inside the network), and shorter waits of probes and updates.
 """
 
 import json

@@ -204,5 +204,9 @@ def test_unknown_fields_are_tolerated_and_known_ones_without_a_place_reported() 
     assert set(request.ignored) == {"temperature", "user", "seed", "metadata"}
 
 
+def test_a_byte_order_mark_is_no_fault() -> None:
+    assert read(b"\xef\xbb\xbf" + json.dumps(chat("x")).encode()).messages[0].text == "x"
+
+
 def test_a_nul_is_kept() -> None:
     assert read(chat("a\x00b")).messages[0].text == "a\x00b"

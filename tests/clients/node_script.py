@@ -1,4 +1,4 @@
-"""openai-node and the Vercel AI SDK, as scripts under tests/clients/node."""
+"""A client that is a script under tests/clients/node."""
 
 import json
 import shutil
@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from tests.clients.contract import KEY, OPENAI_ERRORS, ClientContract, Failure, Reply
+from tests.clients.contract import KEY, Failure, Reply
 
 SCRIPTS = Path(__file__).parent / "node"
 
-pytestmark = pytest.mark.skipif(
+needs_node = pytest.mark.skipif(
     not (shutil.which("node") and (SCRIPTS / "node_modules").is_dir()),
     reason="no Node, or no packages in tests/clients/node (make test-clients installs them)",
 )
@@ -34,12 +34,8 @@ class NodeScript:
         ) as process:
             assert process.stdout is not None
             line = process.stdout.readline()
-            self._while_running()
         result: dict[str, Any] = json.loads(line)
         return result
-
-    def _while_running(self) -> None:
-        """What must hold before the process ends."""
 
     def ask(self, text: str) -> Reply:
         result = self._run("ask", text)
@@ -60,23 +56,3 @@ class NodeScript:
     def models(self) -> list[str] | None:
         models: list[str] | None = self._run("models", "")["models"]
         return models
-
-
-class OpenAiNode(NodeScript):
-    script = "openai"
-
-
-class AiSdk(NodeScript):
-    script = "ai-sdk"
-
-
-class TestOpenAiNode(ClientContract):
-    client = OpenAiNode
-    errors = OPENAI_ERRORS
-    broken = "APIError"
-
-
-class TestAiSdk(ClientContract):
-    client = AiSdk
-    errors = dict.fromkeys((400, 401, 403, 404, 409, 429, 502, 504), "AI_APICallError")
-    broken = "none"

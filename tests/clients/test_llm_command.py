@@ -39,13 +39,25 @@ def test_it_prints_the_exact_answer(home: Path, world: Background, mode: list[st
 
 @pytest.mark.parametrize("mode", [[], ["--no-stream"]])
 @pytest.mark.parametrize(
-    ("status", "words"), [(401, "not valid or has expired"), (403, "shared with"), (404, "template")]
+    ("status", "words"),
+    [
+        (400, "not valid for this template"),
+        (401, "not valid or has expired"),
+        (403, "shared with"),
+        (404, "template"),
+        (500, "internal error"),
+    ],
 )
 def test_it_tells_the_error(home: Path, mode: list[str], status: int, words: str) -> None:
     process = start(home, *mode, f"[[status={status}]]")
     _, errors = process.communicate(timeout=60)
     assert process.returncode != 0
     assert words in errors
+
+
+def test_it_shows_usage(home: Path) -> None:
+    _, errors = start(home, "--usage", "[[usage=12,34]]").communicate(timeout=60)
+    assert "12 input, 34 output" in errors
 
 
 def test_it_tells_that_an_answer_broke_off(home: Path) -> None:

@@ -1,0 +1,43 @@
+"""Every answer that a client's test provokes, checked against OpenAI's schemas where it is made."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from sai_proxy import failures, http_errors
+from sai_proxy.openai_api.chat_answer import ChatAnswer
+from sai_proxy.openai_api.completion_answer import TextAnswer
+from tests.support import check_schema, read_events
+
+
+def checked(function: Callable[..., bytes], schema: str, counter: list[int], *, events: bool) -> Callable[..., bytes]:
+    """`function`, whose result must fit `schema`: one document, or events one by one."""
+
+    def check(*arguments: Any, **options: Any) -> bytes:
+        result = function(*arguments, **options)
+        documents = read_events(result.decode()) if events else [json.loads(result)]
+        for document in documents:
+            if document != "[DONE]":
+                check_schema(schema, document)
+                counter[0] += 1
+        return result
+
+    return check
+
+
+@contextmanager
+def every_answer_checked() -> Iterator[list[int]]:
+    """Yields a list of one number: how many documents have been checked."""
+    counter = [0]
+    with pytest.MonkeyPatch.context() as patch:
+        for answer, schema in ((ChatAnswer, "chat_completion"), (TextAnswer, "completion")):
+            patch.setattr(answer, "whole", checked(answer.whole, schema, counter, events=False))
+            for name in ("opening", "delta", "finish", "closing"):
+                chunk = checked(getattr(answer, name), f"{schema}_chunk", counter, events=True)
+                patch.setattr(answer, name, chunk)
+        for module in (failures, http_errors):
+            patch.setattr(module, "error_body", checked(module.error_body, "error", counter, events=False))
+        yield counter

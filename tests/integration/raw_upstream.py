@@ -11,16 +11,19 @@ Step = bytes | float
 
 @dataclass
 class RawUpstream:
-    """steps: what every connection is answered. open: connections that are open now."""
+    """steps: what every request is answered. open: connections that are open now. heads: what was
+    received up to the end of each request's headers."""
 
     steps: Sequence[Step]
     url: str = ""
     open: set[asyncio.StreamWriter] = field(default_factory=set)
+    heads: list[bytes] = field(default_factory=list)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.open.add(writer)
         try:
-            while await reader.readuntil(b"\r\n\r\n"):  # a request's head, after the last one's body
+            while head := await reader.readuntil(b"\r\n\r\n"):  # after the last request's body
+                self.heads.append(head)
                 for step in self.steps:
                     if isinstance(step, bytes):
                         writer.write(step)

@@ -68,6 +68,16 @@ async def test_a_cut_ends_the_call_to_sai(sai: Simulator, proxy: Proxy, limit: d
     assert not sai.calls[0].completed
 
 
+async def test_a_cut_choice_ends_its_call_though_another_goes_on(sai: Simulator, proxy: Proxy) -> None:
+    prompts = ["[[answer=abSTOPxy]][[split=2]][[delay=0.01]][[stall=3]]", "[[pause=forever]]"]
+    asked = asyncio.ensure_future(complete(proxy, prompts, stop="STOP", stream=True))
+    await until(lambda: len(sai.calls) == 2)
+    cut = next(call for call in sai.calls if "STOP" in call.body["inputs"]["user"])
+    await asyncio.wait_for(cut.ended.wait(), 2)
+    assert not asked.done()
+    asked.cancel()
+
+
 async def test_only_what_could_become_a_stop_string_is_held_back(proxy: Proxy) -> None:
     """SAI stops for good in the middle of what might become one; all that is certain is out."""
     async with proxy.session.post(

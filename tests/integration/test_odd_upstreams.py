@@ -86,6 +86,15 @@ async def test_a_malformed_chunk_in_mid_answer_is_noticed_at_once(start_proxy: S
         await until(lambda: not sai.open)
 
 
+async def test_a_session_that_sai_starts_never_travels_with_another_users_call(start_proxy: StartProxy) -> None:
+    async with raw_upstream(whole(b"hi", "Set-Cookie: .AspNetCore.Cookies=canary; Path=/")) as sai:
+        proxy = await start_proxy(SAI_URL=sai.url.replace("127.0.0.1", "localhost"))
+        for key in ("one", "another"):
+            assert (await proxy.ask(headers={"x-api-key": key})).content == "hi"
+        assert len(sai.heads) == 2
+        assert b"canary" not in b"".join(sai.heads)
+
+
 async def test_a_connection_that_breaks_leaves_nothing_behind_in_the_log(
     start_proxy: StartProxy, sai: Simulator, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -153,6 +153,8 @@ def configure_logging(*, verbose: bool = False, log_file: str | None = None) -> 
 
     def stop() -> None:
         writer.stop()
+        if entry.dropped:
+            stdout.handle(_warning("log lines were dropped: the output was too slow", dropped=entry.dropped))
         for handler in handlers:
             with contextlib.suppress(OSError):  # a full disk says so once more
                 handler.close()

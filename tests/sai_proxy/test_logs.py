@@ -111,6 +111,16 @@ def test_a_log_file_that_cannot_be_written_is_one_warning(
     assert messages.count("the log file cannot be written") == 1
 
 
+def test_dropped_lines_are_told_at_the_end(configure: Configure, capsys: pytest.CaptureFixture[str]) -> None:
+    stop = configure()
+    (entry,) = logging.getLogger().handlers
+    assert isinstance(entry, BoundedQueueHandler)
+    entry.dropped = 3
+    stop()
+    (line,) = lines(capsys.readouterr().out)
+    assert (line["level"], line["dropped"]) == ("WARNING", 3)
+
+
 def test_a_full_queue_drops_lines_and_counts_them() -> None:
     records: queue.Queue[logging.LogRecord] = queue.Queue(2)
     handler = BoundedQueueHandler(records)

@@ -9,6 +9,7 @@ from middlewares.chat_body import chat_body_middleware
 from middlewares.auth_resolution import auth_resolution_middleware
 from middlewares.ide_unwrap import ide_unwrap_middleware
 from middlewares.context_length import context_length_middleware
+from middlewares.inference_tracing import inference_tracing_middleware
 
 __all__ = [
     "request_record_middleware",
@@ -21,4 +22,5 @@ __all__ = [
     "auth_resolution_middleware",
     "ide_unwrap_middleware",
     "context_length_middleware",
+    "inference_tracing_middleware",
 ]

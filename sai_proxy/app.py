@@ -53,8 +53,8 @@ def create_app(
     app.on_response_prepare.append(_finish_headers(answer_headers or {}))
 
     answer = answer_handler(policy, heartbeat_s=settings.heartbeat_seconds)
-    chat = wrap(answer, _inference_layers(settings, chat_completions(settings.models)))
-    text = wrap(answer, _inference_layers(settings, completions(settings.models)))
+    chat = wrap(answer, _inference_layers(settings, chat_completions(settings.models), tracing))
+    text = wrap(answer, _inference_layers(settings, completions(settings.models), tracing))
     list_models, get_model = _model_handlers(settings)
     for prefix in ("", "/v1"):
         app.router.add_post(f"{prefix}/chat/completions", chat)
@@ -78,9 +78,9 @@ def failure_policy(settings: Settings) -> FailurePolicy:
     )
 
 
-def _inference_layers(settings: Settings, endpoint: Endpoint[Any]) -> list[Middleware]:
+def _inference_layers(settings: Settings, endpoint: Endpoint[Any], tracing: Tracing | None) -> list[Middleware]:
     """The layers of what asks SAI, outermost first."""
-    layers = [
+    return [
         middlewares.chat_body_middleware(endpoint, max_bytes=settings.max_body_bytes, timeout_s=settings.body_timeout),
         middlewares.auth_resolution_middleware(
             system_key=settings.system_key,
@@ -88,12 +88,10 @@ def _inference_layers(settings: Settings, endpoint: Endpoint[Any]) -> list[Middl
             access_tokens=settings.access_tokens,
             placeholders=settings.placeholder_keys,
         ),
-        middlewares.ide_unwrap_middleware(),
+        *([middlewares.ide_unwrap_middleware()] if settings.ide_unwrap else []),
         middlewares.context_length_middleware(settings.context_limit_tokens),
+        *([middlewares.inference_tracing_middleware(tracing, endpoint.operation)] if tracing else []),
     ]
-    if not settings.ide_unwrap:
-        del layers[2]
-    return layers
 
 
 def wrap(handler: Handler, layers: Sequence[Middleware]) -> Handler:

@@ -46,7 +46,8 @@ _glimpser = msgspec.json.Decoder(Glimpse)
 
 
 class Endpoint(Generic[Wire]):
-    """One text endpoint: its request's wire type, and its answer's format."""
+    """One text endpoint: its request's wire type, and its answer's format. operation: the name that
+    OpenTelemetry has for what it does."""
 
     def __init__(
         self,
@@ -56,7 +57,9 @@ class Endpoint(Generic[Wire]):
         read: Callable[[Wire, Models], ChatRequest],
         answer: MakeAnswer,
         id_prefix: str,
+        operation: str,
     ) -> None:
+        self.operation = operation
         self._models = models
         self._decode = decode
         self._read = read
@@ -92,12 +95,22 @@ class Endpoint(Generic[Wire]):
 def chat_completions(models: Models) -> Endpoint[ChatCompletionRequest]:
     """`POST /v1/chat/completions`."""
     return Endpoint(
-        models, decode=decode_chat_request, read=read_chat_request, answer=ChatAnswer, id_prefix="chatcmpl-"
+        models,
+        decode=decode_chat_request,
+        read=read_chat_request,
+        answer=ChatAnswer,
+        id_prefix="chatcmpl-",
+        operation="chat",
     )
 
 
 def completions(models: Models) -> Endpoint[CompletionRequest]:
     """`POST /v1/completions`."""
     return Endpoint(
-        models, decode=decode_completion_request, read=read_completion_request, answer=TextAnswer, id_prefix="cmpl-"
+        models,
+        decode=decode_completion_request,
+        read=read_completion_request,
+        answer=TextAnswer,
+        id_prefix="cmpl-",
+        operation="text_completion",
     )

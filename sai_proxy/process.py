@@ -90,7 +90,7 @@ async def _serve(settings: Settings, answer_headers: dict[str, str] | None = Non
             },
         )
 
-    tracing = _tracing(settings.otel_exporter_otlp_endpoint)
+    tracing = _tracing(settings)
     app = create_app(settings, answer_headers=answer_headers, tracing=tracing)
     async with _metrics_port(settings, app):
         await serve_until_stopped(
@@ -107,11 +107,11 @@ async def _serve(settings: Settings, answer_headers: dict[str, str] | None = Non
         tracing.close()
 
 
-def _tracing(endpoint: str | None) -> Tracing | None:
-    if endpoint is None:
+def _tracing(settings: Settings) -> Tracing | None:
+    if settings.otel_exporter_otlp_endpoint is None:
         return None
     try:
-        return make_tracing(endpoint)
+        return make_tracing(settings.otel_exporter_otlp_endpoint, settings.sai_url)
     except TracingUnavailableError as exc:
         logger.warning("no traces: sai-proxy[otel] is not installed", extra={"detail": str(exc)})
         return None

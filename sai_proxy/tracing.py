@@ -8,7 +8,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from yarl import URL
+
 from sai_proxy import __version__
+from sai_proxy.chat import ChatRequest
+from sai_proxy.error_table import ERROR_TABLE
+from sai_proxy.errors import ProxyError
 from sai_proxy.record import RequestRecord
 
 KNOWN_METHODS = {"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "CONNECT"}
@@ -21,9 +26,10 @@ class TracingUnavailableError(Exception):
 
 
 class Tracing:
-    """Makes a span of each request. `provider` is a TracerProvider of OpenTelemetry's SDK."""
+    """Makes the spans of a request: one of the server, in it one of what a model was asked, in that
+    one each HTTP call. `provider` is a TracerProvider of OpenTelemetry's SDK. sai_url: SAI's base."""
 
-    def __init__(self, provider: Any) -> None:
+    def __init__(self, provider: Any, sai_url: str) -> None:
         from opentelemetry import trace
         from opentelemetry.propagate import extract
 
@@ -31,6 +37,8 @@ class Tracing:
         self._extract = extract
         self._provider = provider
         self._tracer = provider.get_tracer("sai_proxy", __version__)
+        sai = URL(sai_url)
+        self._sai = {"gen_ai.provider.name": "sai", "server.address": sai.host or "", "server.port": sai.port or 0}
 
     @contextmanager
     def server_span(
@@ -39,7 +47,7 @@ class Tracing:
         """A span around one request, a child of the caller's if `headers` name one (W3C). What it
         yields takes the status that went out."""
         method = method if method in KNOWN_METHODS else "_OTHER"
-        with self._tracer.start_as_current_span(
+        with self._span(
             f"{'HTTP' if method == '_OTHER' else method} {route}",
             context=self._extract({name.lower(): value for name, value in headers.items()}),
             kind=self._trace.SpanKind.SERVER,
@@ -47,14 +55,45 @@ class Tracing:
         ) as span:
 
             def end(status: int) -> None:
-                span.set_attributes({"http.response.status_code": status, **_attributes(record, route)})
-                if record.fault in ("sai", "proxy"):
-                    span.set_status(self._trace.StatusCode.ERROR)
+                span.set_attribute("http.response.status_code", status)
+                if record.error:
+                    self._fail(span, record.error, is_error=record.fault in ("sai", "proxy"))
 
             yield end
 
+    @contextmanager
+    def inference_span(self, operation: str, chat: ChatRequest, record: RequestRecord) -> Iterator[None]:
+        """A span around all that is asked of SAI for one request, until the answer's end. operation:
+        a `gen_ai.operation.name`, such as `chat`."""
+        with self._span(
+            f"{operation} {chat.model}",
+            kind=self._trace.SpanKind.CLIENT,
+            attributes={"gen_ai.operation.name": operation, **self._sai, **_asked(chat)},
+        ) as span:
+            try:
+                yield
+            except ProxyError as exc:
+                row = ERROR_TABLE[type(exc)]
+                self._fail(span, row.code or row.type)
+                raise
+            finally:
+                span.set_attributes(_answered(record))
+                if record.error:  # after the first byte
+                    self._fail(span, record.error)
+
+    def _span(self, name: str, **options: Any) -> Any:
+        """Without OpenTelemetry's own notes about exceptions, which may quote what must not travel."""
+        return self._tracer.start_as_current_span(
+            name, record_exception=False, set_status_on_exception=False, **options
+        )
+
+    def _fail(self, span: Any, error: str, *, is_error: bool = True) -> None:
+        span.set_attribute("error.type", error)
+        if is_error:
+            span.set_status(self._trace.StatusCode.ERROR)
+
     def client_trace_config(self) -> Any:
-        """For the HTTP client: a span of each call to SAI, which also carries the context there."""
+        """For the HTTP client: a span of each attempt at SAI, which also carries the context there."""
         from opentelemetry.instrumentation.aiohttp_client import create_trace_config
 
         return create_trace_config(tracer_provider=self._provider)
@@ -64,22 +103,24 @@ class Tracing:
         self._provider.shutdown()
 
 
-def _attributes(record: RequestRecord, route: str) -> dict[str, Any]:
-    operation = "chat" if "/chat/" in route else "text_completion"
+def _asked(chat: ChatRequest) -> dict[str, Any]:
+    attributes: dict[str, Any] = {"gen_ai.request.model": chat.model}
+    if chat.choices != 1:
+        attributes["gen_ai.request.choice.count"] = chat.choices
+    return attributes
+
+
+def _answered(record: RequestRecord) -> dict[str, Any]:
     attributes = {
-        "gen_ai.operation.name": operation if record.model else None,
-        "gen_ai.provider.name": "sai" if record.model else None,
-        "gen_ai.request.model": record.model,
         "gen_ai.response.model": record.sai_model,
         "gen_ai.response.finish_reasons": [record.finish_reason] if record.finish_reason else None,
         "gen_ai.usage.input_tokens": record.prompt_tokens,
         "gen_ai.usage.output_tokens": record.completion_tokens,
-        "error.type": record.error,
     }
     return {name: value for name, value in attributes.items() if value is not None}
 
 
-def make_tracing(endpoint: str) -> Tracing:
+def make_tracing(endpoint: str, sai_url: str) -> Tracing:
     """Tracing that sends to an OTLP/HTTP endpoint, such as `http://collector:4318`. Everything else
     is set by OpenTelemetry's own variables. Raises TracingUnavailableError."""
     try:
@@ -94,4 +135,4 @@ def make_tracing(endpoint: str) -> Tracing:
     resource = ours.merge(OTELResourceDetector().detect())  # OTEL_SERVICE_NAME and the like win
     provider = TracerProvider(resource=resource)
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(f"{endpoint.rstrip('/')}/v1/traces")))
-    return Tracing(provider)
+    return Tracing(provider, sai_url)

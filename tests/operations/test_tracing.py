@@ -13,8 +13,8 @@ from tests.support import environment, free_port, running_process
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
 
-async def spans_of(sai: Simulator, **env: str) -> list[Any]:
-    """The spans of one stream, one failure and one health probe, with the log's warnings checked."""
+async def spans_of(sai: Simulator, text: str = "[[usage=3,4]] canary-text") -> list[Any]:
+    """The spans of one stream, a child of PARENT, and of one failure."""
     received: list[Any] = []
 
     async def collect(request: web.Request) -> web.Response:
@@ -33,10 +33,10 @@ async def spans_of(sai: Simulator, **env: str) -> list[Any]:
     port = free_port()
     await web.TCPSite(runner, "127.0.0.1", port).start()
     endpoint = f"http://127.0.0.1:{port}"
-    async with running_process(environment(sai.url, OTEL_EXPORTER_OTLP_ENDPOINT=endpoint, **env)) as process:
+    async with running_process(environment(sai.url, OTEL_EXPORTER_OTLP_ENDPOINT=endpoint)) as process:
         parent = {"traceparent": f"00-{TRACE}-{PARENT}-01", "x-api-key": "canary-key"}
-        await process.proxy.ask("[[usage=3,4]] canary-text", stream=True, headers=parent)
-        await process.proxy.ask("[[status=500]]")
+        await process.proxy.ask(text, stream=True, headers=parent)
+        await process.proxy.post({"model": "sai-model", "prompt": "[[status=500]]"}, path="/v1/completions")
         await process.stop()
     await runner.cleanup()
     return received
@@ -50,23 +50,51 @@ def attributes(span: Any) -> dict[str, Any]:
     return found
 
 
-async def test_a_request_is_a_server_span_with_the_call_to_sai_in_it(sai: Simulator) -> None:
+def children(spans: list[Any], parent: Any) -> list[Any]:
+    return [span for span in spans if span.parent_span_id == parent.span_id]
+
+
+async def test_a_request_is_a_server_span_with_an_inference_in_it_and_in_that_the_call(sai: Simulator) -> None:
     spans = await spans_of(sai)
-    server = {span.span_id: span for span in spans if span.kind == span.SPAN_KIND_SERVER}
-    clients = [span for span in spans if span.kind == span.SPAN_KIND_CLIENT]
-    assert (len(server), len(clients)) == (2, 2)
-    assert all(client.parent_span_id in server for client in clients)
-    streamed = next(span for span in server.values() if span.trace_id.hex() == TRACE)
-    assert streamed.parent_span_id.hex() == PARENT
-    assert streamed.name == "POST /v1/chat/completions"
-    found = attributes(streamed)
+    assert len(spans) == 6
+    server = next(span for span in spans if span.parent_span_id.hex() == PARENT)
+    assert (server.trace_id.hex(), server.kind) == (TRACE, server.SPAN_KIND_SERVER)
+    assert server.name == "POST /v1/chat/completions"
+    assert attributes(server)["http.response.status_code"] == 200
+    (inference,) = children(spans, server)
+    assert (inference.name, inference.kind) == ("chat sai-model", inference.SPAN_KIND_CLIENT)
+    found = attributes(inference)
+    assert {name: found[name] for name in ("gen_ai.operation.name", "gen_ai.provider.name")} == {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": "sai",
+    }
     assert found["gen_ai.request.model"] == "sai-model"
     assert (found["gen_ai.usage.input_tokens"], found["gen_ai.usage.output_tokens"]) == (3, 4)
-    assert found["http.response.status_code"] == 200
-    failed = next(span for span in server.values() if span.trace_id.hex() != TRACE)
-    assert attributes(failed)["error.type"] == "upstream_error"
-    assert failed.status.code == failed.status.STATUS_CODE_ERROR
+    assert sai.url.endswith(f"{found['server.address']}:{found['server.port']}")
+    (call,) = children(spans, inference)
+    assert call.kind == call.SPAN_KIND_CLIENT
+    assert attributes(call)["http.status_code"] == 200
     assert "canary" not in str(spans)
+
+
+async def test_a_failure_is_named_in_the_spans_of_request_and_inference(sai: Simulator) -> None:
+    spans = await spans_of(sai)
+    server = next(span for span in spans if not span.parent_span_id)
+    (inference,) = children(spans, server)
+    assert inference.name == "text_completion sai-model"
+    for span in (server, inference):
+        assert attributes(span)["error.type"] == "upstream_error"
+        assert span.status.code == span.status.STATUS_CODE_ERROR
+        assert not span.events
+
+
+async def test_an_answer_that_breaks_off_fails_its_inference(sai: Simulator) -> None:
+    spans = await spans_of(sai, text="[[reset=middle]] canary-text")
+    server = next(span for span in spans if span.parent_span_id.hex() == PARENT)
+    (inference,) = children(spans, server)
+    assert attributes(server)["http.response.status_code"] == 200
+    assert attributes(inference)["error.type"] == "upstream_protocol"
+    assert "gen_ai.usage.output_tokens" not in attributes(inference)
 
 
 async def test_the_context_is_passed_on_to_sai(sai: Simulator) -> None:

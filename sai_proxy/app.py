@@ -126,10 +126,11 @@ async def _loop_watch(app: web.Application) -> AsyncIterator[None]:
     watching.cancel()
 
 
-def metrics_app(metrics: Metrics) -> web.Application:
-    """An application with nothing but `/metrics`, for a port of its own."""
+def metrics_app(main: web.Application) -> web.Application:
+    """An application with nothing but the `/metrics` of `main`, for a port of its own."""
     app = web.Application()
-    app[METRICS] = metrics
+    app[METRICS], app[LIFECYCLE] = main[METRICS], main[LIFECYCLE]
+    app.on_response_prepare.append(_finish_headers({}))
     app.router.add_get("/metrics", get_metrics)
     return app
 

@@ -11,9 +11,8 @@ from aiohttp import web
 from sai_proxy import __version__
 from sai_proxy.app import create_app, failure_policy, metrics_app
 from sai_proxy.environment import read_settings
-from sai_proxy.keys import METRICS
 from sai_proxy.logs import configure_logging
-from sai_proxy.server import has_c_parser, serve_until_stopped
+from sai_proxy.server import has_c_parser, serve, serve_until_stopped
 from sai_proxy.settings import Settings
 from sai_proxy.simulator import run_simulator_at, simulator
 from sai_proxy.tracing import Tracing, TracingUnavailableError, make_tracing
@@ -122,13 +121,8 @@ async def _metrics_port(settings: Settings, app: web.Application) -> AsyncIterat
     if settings.metrics_port is None:
         yield
         return
-    runner = web.AppRunner(metrics_app(app[METRICS]), access_log=None, shutdown_timeout=1)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, settings.host, settings.metrics_port).start()
+    async with serve(metrics_app(app), settings.host, settings.metrics_port, policy=failure_policy(settings)):
         yield
-    finally:
-        await runner.cleanup()
 
 
 def _warn_of_risks(settings: Settings) -> None:

@@ -111,6 +111,10 @@ async def test_a_port_of_their_own_takes_the_metrics_off_the_main_one(sai: Simul
         await process.proxy.ask()
         async with process.proxy.session.get(f"http://127.0.0.1:{port}/metrics") as response:
             assert samples(await response.text(), "sai_proxy_credentials_total") == {'credential="system_key"': 1}
+            assert response.headers["Server"] == "sai-proxy"
+        async with process.proxy.session.get(f"http://127.0.0.1:{port}/v1/models") as response:
+            assert response.status == 404
+            assert (await response.json())["error"]["type"] == "invalid_request_error"
 
 
 @needs_prometheus

@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV   ?= .venv
 ENV_FILE ?= .env
+SIMULATOR_PORT ?= 4010
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
@@ -26,8 +27,8 @@ run: $(VENV)/run.stamp ## start the server: configured by .env if there is one, 
 check: $(VENV)/run.stamp ## print the configuration of .env and the environment, and what is wrong with it
 	@$(BIN)/python -m sai_proxy check $(if $(wildcard $(ENV_FILE)),--env-file $(ENV_FILE))
 
-simulate: $(VENV)/run.stamp ## run the SAI simulator alone, on port 4010
-	@exec $(BIN)/python -m sai_proxy simulate
+simulate: $(VENV)/run.stamp ## run the SAI simulator alone, on port 4010 (SIMULATOR_PORT=... for another)
+	@exec $(BIN)/python -m sai_proxy simulate --port $(SIMULATOR_PORT)
 
 test: $(VENV)/dev.stamp ## run the test suite
 	$(BIN)/python -m pytest -n 2
@@ -45,8 +46,11 @@ lint: $(VENV)/dev.stamp ## style, types and the import contract
 	$(BIN)/lint-imports
 	$(BIN)/hadolint Dockerfile
 	@if command -v docker >/dev/null; then \
-		SAI_URL=http://sai SAI_TEMPLATE_ID=t docker stack config -c docker-stack.yml >/dev/null && echo "docker-stack.yml: valid"; \
-	else echo "no docker: docker-stack.yml is not validated"; fi
+		export SAI_URL=http://sai SAI_TEMPLATE_ID=t GRAFANA_PASSWORD=p; \
+		docker stack config -c docker-stack.yml >/dev/null \
+		&& docker stack config -c docker-stack.yml -c deploy/swarm/log-files.yml >/dev/null \
+		&& docker stack config -c deploy/swarm/monitoring.yml >/dev/null && echo "stack files: valid"; \
+	else echo "no docker: the stack files are not validated"; fi
 
 format: $(VENV)/dev.stamp ## let ruff format the code
 	$(BIN)/ruff check --fix .
@@ -61,7 +65,6 @@ lock: $(VENV)/dev.stamp ## write the lock files anew from the ranges in setup.cf
 	$(BIN)/uv pip compile setup.cfg --extra dev --universal --python-version 3.11 --generate-hashes \
 		--constraint requirements/run.lock \
 		--no-emit-index-url --no-annotate --no-header --quiet -o requirements/dev.lock
-
 	$(BIN)/uv pip compile setup.cfg requirements/clients.in --universal --python-version 3.11 --generate-hashes \
 		--constraint requirements/run.lock \
 		--no-emit-index-url --no-annotate --no-header --quiet -o requirements/clients.lock

@@ -28,6 +28,7 @@ disable_created_metrics()  # type: ignore[no-untyped-call]
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
+_SECONDS_A_TOKEN = (0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1, 2.5)
 _OVERHEAD = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5)
 _LAG = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1)
 _BY_ROUTE = ("route", "model")
@@ -58,6 +59,13 @@ class Metrics:
             "From a request's arrival to the first text from SAI.",
             _BY_ROUTE,
             buckets=_SECONDS,
+            registry=registry,
+        )
+        self.per_token = Histogram(
+            "gen_ai_server_time_per_output_token_seconds",
+            "Of streams, from the first text to the end, for each token but the first.",
+            _BY_ROUTE,
+            buckets=_SECONDS_A_TOKEN,
             registry=registry,
         )
         self.sai_wait = Histogram(
@@ -126,6 +134,9 @@ class Metrics:
             estimated = "true" if record.usage_estimated else "false"
             _child(self.tokens, model, "input", estimated).inc(record.prompt_tokens)
             _child(self.tokens, model, "output", estimated).inc(record.completion_tokens)
+            if record.stream and record.first_byte is not None and record.completion_tokens > 1:
+                after_first_s = record.started + duration_s - record.first_byte
+                _child(self.per_token, route, model).observe(after_first_s / (record.completion_tokens - 1))
 
     def render(self) -> bytes:
         """Prometheus' text format."""

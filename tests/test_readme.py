@@ -1,7 +1,6 @@
-"""The README is run, and its tables are compared with the code."""
+"""The README and the Spanish quick start are run, and the tables of all texts compared with the code."""
 
 import asyncio
-import re
 import sys
 
 import msgspec
@@ -12,21 +11,14 @@ from sai_proxy.error_table import ERROR_TABLE
 from sai_proxy.openai_api.chat_request import ChatCompletionRequest
 from sai_proxy.openai_api.completion_request import CompletionRequest
 from sai_proxy.openai_api.parameters import CHAT_PARAMETERS, COMPLETION_PARAMETERS, Treatment
-from tests.support import ROOT, environment, running_process
+from tests.documents import ENGLISH, README, SPANISH, blocks, names, rows
+from tests.support import environment, running_process
 
-README = (ROOT / "README.md").read_text()
 START = README.split("## Clients", 1)[0]
 
 
 def snippets(language: str, containing: str) -> list[str]:
-    blocks = re.findall(rf"```{language}\n(.*?)```", START, re.DOTALL)
-    return [block for block in blocks if containing in block]
-
-
-def rows(header: str) -> list[list[str]]:
-    """Cells of the table under this header row."""
-    table = README.split(header, 1)[1].split("\n\n", 1)[0]
-    return [[cell.strip() for cell in line.strip("| ").split("|")] for line in table.splitlines()[2:]]
+    return [block for text in (START, SPANISH) for block in blocks(text, language) if containing in block]
 
 
 CURLS = snippets("sh", "curl")
@@ -34,7 +26,7 @@ PYTHONS = snippets("python", "openai")
 
 
 def test_the_readme_has_the_promised_snippets() -> None:
-    assert len(CURLS) == 2
+    assert len(CURLS) == 3
     assert len(PYTHONS) == 1
 
 
@@ -52,10 +44,11 @@ async def test_a_snippet_works_as_pasted(snippet: str) -> None:
     assert "SAI simulator: you wrote" in out.decode()
 
 
-def test_the_configuration_table_has_every_variable_with_its_default() -> None:
-    documented = {
-        name: row[1] for row in rows("| Variable | Default | Meaning |") for name in re.findall(r"`(\w+)`", row[0])
-    }
+@pytest.mark.parametrize(
+    ("text", "header", "nothing"), [(README, "| Variable | Default", "none"), (SPANISH, "| Variable | Por", "ninguno")]
+)
+def test_the_configuration_table_has_every_variable_with_its_default(text: str, header: str, nothing: str) -> None:
+    documented = {name: row[1] for row in rows(text, header) for name in names(row[0])}
     special = {
         "SAI_URL",
         "SAI_TEMPLATE_ID",
@@ -72,15 +65,18 @@ def test_the_configuration_table_has_every_variable_with_its_default() -> None:
         for line in shown_settings(read_settings(environment("http://sai", MAX_RETRIES="", MESSAGES_LANG="")))
     )
     for name in PLAIN_VARIABLES:
-        default = shown[name].replace("(not set)", "none")
+        default = shown[name].replace("(not set)", nothing)
         assert documented[name].strip("`") == default, name
 
 
-def test_the_errors_table_has_every_status_and_code() -> None:
-    documented = {
-        (int(row[0]), None if row[1] == "none" else row[1].strip("`")) for row in rows("| Status | Code | When |")
-    }
-    assert documented == {(row.status, row.code) for row in ERROR_TABLE.values()}
+@pytest.mark.parametrize(
+    ("text", "header"),
+    [(README, "| Status | Code | When |"), (ENGLISH, "| Status | Code | Cause |"), (SPANISH, "| Estado | Código |")],
+)
+def test_the_errors_table_has_every_status_and_code(text: str, header: str) -> None:
+    documented = [(int(row[0]), code) for row in rows(text, header) for code in names(row[1]) or [""]]
+    assert set(documented) == {(row.status, row.code or "") for row in ERROR_TABLE.values()}
+    assert len(set(documented)) == len(documented)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +92,7 @@ def test_the_parameter_tables_have_every_field_of_the_requests(
     documented = {
         name.strip("`"): (how, why)
         for table in ("| Field | Treatment | Why |", header)
-        for name, how, why in rows(table)
+        for name, how, why in rows(README, table)
     }
     assert documented == {name: tuple(treatment) for name, treatment in parameters.items()}
     assert set(parameters) == set(wire.__struct_fields__)

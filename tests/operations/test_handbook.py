@@ -8,24 +8,24 @@ from pathlib import Path
 
 import pytest
 
+from sai_proxy import __version__
 from sai_proxy.environment import PLAIN_VARIABLES
-from sai_proxy.error_table import ERROR_TABLE
-from sai_proxy.simulator import Simulator
-from tests.support import ROOT, environment, running_process
+from tests.documents import ENGLISH, SPANISH, blocks, names, rows, text_of
+from tests.support import environment, running_process
 
-ENGLISH, SPANISH = ((ROOT / path).read_text() for path in ("docs/operations.md", "docs/es/operaciones.md"))
-
-
-def commands(text: str) -> list[str]:
-    return re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
+QUERIES = [command for command in blocks(ENGLISH, "sh") if command.startswith("jq")]
 
 
-QUERIES = [command for command in commands(ENGLISH) if command.startswith("jq")]
-
-
-def test_both_languages_have_the_same_commands() -> None:
-    assert set(commands(ENGLISH)) < set(commands(SPANISH))
+def test_both_languages_have_the_same_commands_and_chapters() -> None:
+    assert set(blocks(ENGLISH, "sh")) < set(blocks(SPANISH, "sh"))
     assert len(QUERIES) == 8
+    chapters = [len(re.findall(r"^## ", text, re.MULTILINE)) for text in (ENGLISH, SPANISH)]
+    assert chapters[0] + 1 == chapters[1], "the quick start is the README's in English"
+
+
+def test_both_languages_have_the_same_problems_solved() -> None:
+    english, spanish = rows(ENGLISH, "| What you see"), rows(SPANISH, "| Qué se ve")
+    assert [names(row[0]) for row in english] == [names(row[0]) for row in spanish]
 
 
 @pytest.fixture(scope="module")
@@ -57,16 +57,19 @@ def test_a_query_of_the_log_finds_something(log: Path, query: str) -> None:
     assert "null" not in run.stdout.replace('"key_place":null', "")
 
 
-def test_every_alert_and_every_error_is_explained(sai: Simulator) -> None:
-    alerts = re.findall(r"alert: (\w+)", (ROOT / "deploy/prometheus/alerts.yml").read_text())
-    for text in (ENGLISH, SPANISH):
-        assert all(f"`{alert}`" in text for alert in alerts)
-    assert {row.code for row in ERROR_TABLE.values() if row.code} <= set(re.findall(r"`(\w+)`", SPANISH))
+def test_every_alert_is_explained() -> None:
+    alerts = re.findall(r"alert: (\w+)", text_of("deploy/prometheus/alerts.yml"))
+    for text, header in ((ENGLISH, "| Alert "), (SPANISH, "| Alerta ")):
+        assert [names(row[0])[0] for row in rows(text, header)] == alerts
 
 
 def test_the_stack_file_passes_every_variable_on() -> None:
-    stack = (ROOT / "docker-stack.yml").read_text()
+    stack = text_of("docker-stack.yml")
     passed = set(re.findall(r"^      ([A-Z_]+):", stack, re.MULTILINE))
     fixed = {"HOST", "PORT"}
     lists = {"SAI_URL", "SAI_TEMPLATE_ID", "SAI_KEY", "SAI_COOKIE", "SAI_MODELS", "ACCESS_TOKENS", "PLACEHOLDER_KEYS"}
     assert passed == (set(PLAIN_VARIABLES) - fixed) | lists | {"CORS_ORIGINS"}
+
+
+def test_the_image_is_labelled_with_the_version() -> None:
+    assert f"ARG VERSION={__version__}\n" in text_of("Dockerfile")

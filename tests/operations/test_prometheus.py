@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import subprocess
+import warnings
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,11 +13,13 @@ from typing import Any
 
 import aiohttp
 import pytest
+import yaml
 
 from sai_proxy.error_table import ERROR_TABLE
 from sai_proxy.ide_prompt import WRAPPERS
 from sai_proxy.simulator import Simulator
 from tests.conftest import StartProxy
+from tests.documents import text_of
 from tests.support import ROOT, Proxy, environment, free_port, running_process, until
 
 DEPLOY = ROOT / "deploy"
@@ -88,6 +91,7 @@ async def test_what_is_counted(sai: Simulator, start_proxy: StartProxy) -> None:
     assert samples(text, "sai_proxy_streams_in_flight") == {"": 0}
     for name in ("gen_ai_server_time_to_first_token_seconds", "gen_ai_server_request_duration_seconds"):
         assert samples(text, f"{name}_count")[f'model="sai-model",{route}'] >= 8
+    assert samples(text, "gen_ai_server_time_per_output_token_seconds_count") == {f'model="sai-model",{route}': 2}
     assert samples(text, "sai_proxy_overhead_seconds_count")[route] > 8
     assert samples(text, "sai_proxy_sai_wait_seconds_sum")['model="sai-model"'] > 0.1
 
@@ -191,9 +195,40 @@ async def test_no_panel_of_the_dashboard_is_empty(sai: Simulator, start_proxy: S
     assert missing == []
 
 
+def test_grafanas_own_types_know_every_field_of_the_dashboard() -> None:
+    """Grafana's SDK reads it and writes it again; what it does not know it drops."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of its own, about the format before v2
+        from grafana_foundation_sdk.cog import encoder, plugins
+        from grafana_foundation_sdk.models.dashboard import Dashboard
+
+        plugins.register_default_plugins()
+        read = Dashboard.from_json(DASHBOARD)
+    assert parts_of(DASHBOARD) <= parts_of(json.loads(json.dumps(read, cls=encoder.JSONEncoder)))
+
+
+def parts_of(value: Any, path: str = "") -> set[tuple[str, Any]]:
+    """Every leaf with its place."""
+    if isinstance(value, dict | list) and value:
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        return set().union(*(parts_of(item, f"{path}/{name}") for name, item in items))
+    return {(path, repr(value))}
+
+
+@pytest.mark.parametrize("panel", DASHBOARD["panels"], ids=lambda panel: panel["title"])
+def test_every_panel_asks_the_provisioned_source(panel: dict[str, Any]) -> None:
+    (source,) = yaml.safe_load(text_of("deploy/grafana/provisioning/datasources/prometheus.yml"))["datasources"]
+    expected = {"type": source["type"], "uid": source["uid"]}
+    assert panel["datasource"] == expected
+    assert all(target["datasource"] == expected for target in panel["targets"])
+
+
 @needs_prometheus
-def test_prometheus_accepts_the_deployed_configuration() -> None:
+@pytest.mark.parametrize("config", ["prometheus/prometheus.yml", "swarm/prometheus.yml"])
+def test_prometheus_accepts_the_deployed_configuration(config: str, tmp_path: Path) -> None:
+    for file in (config, "prometheus/alerts.yml"):
+        shutil.copy(DEPLOY / file, tmp_path)
     check = subprocess.run(
-        ["promtool", "check", "config", "prometheus.yml"], cwd=DEPLOY / "prometheus", capture_output=True, text=True
+        ["promtool", "check", "config", "prometheus.yml"], cwd=tmp_path, capture_output=True, text=True
     )
     assert check.returncode == 0, check.stderr

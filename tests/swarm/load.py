@@ -1,7 +1,8 @@
 """Constant load from inside the stack's network, for `docker run -i ... python - SECONDS < load.py`.
 
 Each request opens a connection of its own to a replica that the name stands for at that moment, as
-a balancer would. Prints one JSON object: how many requests went well, and what went wrong.
+a balancer would. Prints `started` when the first answers have come, and at the end one JSON object:
+how many requests went well, and what went wrong.
 """
 
 import asyncio
@@ -49,7 +50,11 @@ async def main(seconds: float) -> None:
                 good += went_well
                 await asyncio.sleep(0.05)
 
-        await asyncio.gather(*(worker() for _ in range(10)))
+        working = [asyncio.create_task(worker()) for _ in range(10)]
+        while good < 10 and not working[0].done():
+            await asyncio.sleep(0.1)
+        print("started", flush=True)
+        await asyncio.gather(*working)
     print(json.dumps({"good": good, "failures": failures}))
 
 

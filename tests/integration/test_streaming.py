@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -304,3 +306,32 @@ async def test_many_streams_at_once_do_not_queue(sai: Simulator, proxy: Proxy) -
     for call in sai.calls:
         await asyncio.wait_for(call.ended.wait(), 5)
     await proxy.session.close()
+
+
+def keepalive_timers() -> dict[tuple[int, int], float]:
+    """Seconds until the kernel probes a peer, by own and peer's port, of established connections over
+    IPv4 that have a keep-alive timer. From Linux' `proc_net_tcp`."""
+    timers = {}
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        _, own, peer, state, _, timer, *_ = line.split()
+        kind, jiffies = timer.split(":")
+        if (state, kind) == ("01", "02"):
+            ports = tuple(int(address.split(":")[1], 16) for address in (own, peer))
+            timers[ports[0], ports[1]] = int(jiffies, 16) / os.sysconf("SC_CLK_TCK")
+    return timers
+
+
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="no /proc/net/tcp on this system")
+async def test_silent_connections_are_probed_every_minute_on_both_sides(sai: Simulator, proxy: Proxy) -> None:
+    """IPVS, which balances a Swarm, forgets a connection that is silent for 15 minutes."""
+    asking = asyncio.ensure_future(proxy.ask("[[silence=forever]]", stream=True))
+    await until(lambda: sai.calls)
+    own, sais = (int(url.rsplit(":", 1)[1]) for url in (proxy.url, sai.url))
+
+    def timers() -> list[float]:
+        """Of the connection that the proxy was asked on, and of the one on which it asks."""
+        return [seconds for (mine, peers), seconds in keepalive_timers().items() if mine == own or peers == sais]
+
+    await until(lambda: len(timers()) == 2)
+    assert all(30 < seconds <= 60 for seconds in timers()), timers()
+    asking.cancel()

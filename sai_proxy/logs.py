@@ -1,19 +1,20 @@
 """Logging: JSON lines to standard output and, if asked for, to a rotated file.
 
 Records go through a bounded queue to a thread of their own, so that a blocked terminal or a full
-disk costs lines, never the event loop's time.
+disk costs lines, never the event loop's time. The thread writes what has gathered in one go: woken for
+each line, it would cost a loaded server more than all layers together.
 """
 
 import contextlib
 import json
 import logging
-import queue
 import sys
 import threading
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from datetime import datetime
-from logging.handlers import QueueHandler, QueueListener, RotatingFileHandler
+from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,9 @@ from pythonjsonlogger.msgspec import MsgspecFormatter
 MAX_FILE_BYTES = 5 * 1024 * 1024
 BACKUPS = 3
 MAX_QUEUED = 10_000
+GATHER_S = 0.05
+"""How long a line may wait for others to be written with it."""
+
 STOP_TIMEOUT_S = 2.0
 _RESERVED = frozenset(RESERVED_ATTRS)
 
@@ -31,8 +35,8 @@ current_request_id: ContextVar[str | None] = ContextVar("current_request_id", de
 
 
 class RequestIdFilter(logging.Filter):
-    """Puts the current request's id on the record. It belongs on the queue's handler: the writing
-    thread has another context."""
+    """Puts the current request's id on the record. It belongs on the handler that queues:
+    the writing thread has another context."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         request_id = current_request_id.get()
@@ -68,28 +72,17 @@ class LineFormatter(MsgspecFormatter):
             return json.dumps(log_data, default=str)
 
 
-class BoundedQueueHandler(QueueHandler):
-    """Hands records over as they are, and counts those for which there was no room."""
-
-    def __init__(self, records: "queue.Queue[Any]") -> None:
-        super().__init__(records)
-        self.dropped = 0
-
-    def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
-        return record
-
-    def enqueue(self, record: logging.LogRecord) -> None:
-        try:
-            self.queue.put_nowait(record)
-        except queue.Full:
-            self.dropped += 1
-
-
 class StdoutHandler(logging.StreamHandler[Any]):
     """A closed standard output is no reason to stop serving, nor to fill standard error."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's name)
         pass
+
+    def emit_all(self, records: Sequence[logging.LogRecord]) -> None:
+        """Like `emit` for each, in one write."""
+        with contextlib.suppress(OSError, ValueError):
+            self.stream.write("".join(f"{self.format(record)}\n" for record in records))
+            self.flush()
 
 
 class FileHandler(RotatingFileHandler):
@@ -107,55 +100,101 @@ class FileHandler(RotatingFileHandler):
             self._fallback.handle(_warning("the log file cannot be written", log_file=self.baseFilename))
 
 
-class LogWriter(QueueListener):
-    """The writing thread, which does not hold the process back if its output is stuck."""
+class BackgroundWriter(logging.Handler):
+    """Queues records for a thread that writes them, and counts those for which there was no room.
+
+    If the output is stuck, neither logging nor the process' end waits for it.
+    """
+
+    def __init__(
+        self, stdout: StdoutHandler, others: Sequence[logging.Handler] = (), max_records: int = MAX_QUEUED
+    ) -> None:
+        super().__init__()
+        self.dropped = 0
+        self._records: deque[logging.LogRecord] = deque()
+        self._max_records = max_records
+        self._stdout = stdout
+        self._others = others
+        self._filled = threading.Event()
+        self._stopping = threading.Event()
+        self._writing = threading.Lock()
+        self._thread = threading.Thread(target=self._run, name="log writer", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
 
     def stop(self) -> None:
-        thread: threading.Thread | None = self._thread
-        if thread is None:
+        """Write what is queued, if that can be done soon."""
+        self._stopping.set()
+        self._filled.set()
+        self._thread.join(STOP_TIMEOUT_S)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if len(self._records) >= self._max_records:
+            self.dropped += 1
             return
-        try:
-            self.enqueue_sentinel()
-        except queue.Full:
+        self._records.append(record)
+        if not self._filled.is_set():  # setting it takes a lock and a system call
+            self._filled.set()
+
+    def flush(self) -> None:
+        """Write what is queued now, unless the output is stuck."""
+        if self._writing.acquire(timeout=STOP_TIMEOUT_S):
+            try:
+                self._write()
+            finally:
+                self._writing.release()
+
+    def _run(self) -> None:
+        while self._records or not self._stopping.is_set():
+            self._filled.wait()
+            self._stopping.wait(GATHER_S)
+            self._filled.clear()  # before writing, so that a line from now on wakes this thread again
+            with self._writing:
+                self._write()
+
+    def _write(self) -> None:
+        records = [self._records.popleft() for _ in range(len(self._records))]
+        if not records:
             return
-        thread.join(STOP_TIMEOUT_S)
-        self._thread = None
+        self._stdout.emit_all(records)
+        for handler in self._others:
+            for record in records:
+                handler.handle(record)
 
 
 def configure_logging(*, verbose: bool = False, log_file: str | None = None) -> Callable[[], None]:
     """Set up the root logger, and return what flushes and ends it."""
     stdout = StdoutHandler(sys.stdout)
-    handlers: list[logging.Handler] = [stdout]
+    others: list[logging.Handler] = []
     failure: OSError | None = None
     if log_file:
         try:
-            handlers.append(FileHandler(log_file, fallback=stdout))
+            others.append(FileHandler(log_file, fallback=stdout))
         except OSError as exc:
             failure = exc
     formatter = LineFormatter()
-    for handler in handlers:
+    for handler in (stdout, *others):
         handler.setFormatter(formatter)
 
-    records: queue.Queue[Any] = queue.Queue(MAX_QUEUED)
-    entry = BoundedQueueHandler(records)
-    entry.addFilter(RequestIdFilter())
+    writer = BackgroundWriter(stdout, others)
+    writer.addFilter(RequestIdFilter())
     root = logging.getLogger()
-    root.handlers[:] = [entry]
+    root.handlers[:] = [writer]
     root.setLevel(logging.INFO)
     for ours in ("sai_proxy", "middlewares"):
         logging.getLogger(ours).setLevel(logging.DEBUG if verbose else logging.INFO)
     logging.getLogger("aiohttp_retry").setLevel(logging.WARNING)  # its steps are in our own lines
 
-    writer = LogWriter(records, *handlers)
     writer.start()
     if failure is not None:
-        entry.handle(_warning("no log file", log_file=log_file, problem=failure.strerror))
+        writer.handle(_warning("no log file", log_file=log_file, problem=failure.strerror))
 
     def stop() -> None:
         writer.stop()
-        if entry.dropped:
-            stdout.handle(_warning("log lines were dropped: the output was too slow", dropped=entry.dropped))
-        for handler in handlers:
+        if writer.dropped:
+            stdout.handle(_warning("log lines were dropped: the output was too slow", dropped=writer.dropped))
+        for handler in (stdout, *others):
             with contextlib.suppress(OSError):  # a full disk says so once more
                 handler.close()
 

@@ -156,6 +156,8 @@ async def serve_until_stopped(
     def on_signal(received: signal.Signals) -> None:
         if stop.is_set():
             logger.warning("second signal, ending at once", extra={"signal": received.name})
+            for handler in logging.getLogger().handlers:
+                handler.flush()
             signal.signal(received, signal.SIG_DFL)
             signal.raise_signal(received)
         lifecycle = app[LIFECYCLE]

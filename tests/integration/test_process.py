@@ -154,6 +154,7 @@ async def test_a_second_signal_ends_at_once(sai: Simulator) -> None:
         await until(lambda: any("stopping;" in line for line in process.log))
         process.signal(signal.SIGTERM)
         assert await process.wait() == -signal.SIGTERM
+        await until(lambda: "second signal" in process.log[-1])
 
 
 async def test_ctrl_c_in_mid_stream_is_a_499_in_the_log(sai: Simulator) -> None:

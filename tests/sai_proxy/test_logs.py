@@ -1,13 +1,14 @@
+import io
 import json
 import logging
-import queue
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from sai_proxy import logs
-from sai_proxy.logs import BoundedQueueHandler, configure_logging, current_request_id
+from sai_proxy.logs import BackgroundWriter, StdoutHandler, configure_logging, current_request_id
 
 Configure = Callable[..., Callable[[], None]]
 logger = logging.getLogger("sai_proxy.tests")
@@ -114,7 +115,7 @@ def test_a_log_file_that_cannot_be_written_is_one_warning(
 def test_dropped_lines_are_told_at_the_end(configure: Configure, capsys: pytest.CaptureFixture[str]) -> None:
     stop = configure()
     (entry,) = logging.getLogger().handlers
-    assert isinstance(entry, BoundedQueueHandler)
+    assert isinstance(entry, BackgroundWriter)
     entry.dropped = 3
     stop()
     (line,) = lines(capsys.readouterr().out)
@@ -122,8 +123,33 @@ def test_dropped_lines_are_told_at_the_end(configure: Configure, capsys: pytest.
 
 
 def test_a_full_queue_drops_lines_and_counts_them() -> None:
-    records: queue.Queue[logging.LogRecord] = queue.Queue(2)
-    handler = BoundedQueueHandler(records)
+    output = io.StringIO()
+    handler = BackgroundWriter(StdoutHandler(output), max_records=2)
     for _ in range(5):
         handler.handle(logging.makeLogRecord({"msg": "line"}))
-    assert (records.qsize(), handler.dropped) == (2, 3)
+    handler.flush()
+    assert (output.getvalue(), handler.dropped) == ("line\nline\n", 3)
+
+
+def test_a_stuck_output_holds_nobody_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "STOP_TIMEOUT_S", 0.1)
+    stuck, freed = threading.Event(), threading.Event()
+
+    class Stuck(io.StringIO):
+        def write(self, text: str) -> int:
+            stuck.set()
+            freed.wait()
+            return super().write(text)
+
+    output = Stuck()
+    handler = BackgroundWriter(StdoutHandler(output))
+    handler.start()
+    handler.handle(logging.makeLogRecord({"msg": "first"}))
+    stuck.wait()
+    handler.handle(logging.makeLogRecord({"msg": "second"}))
+    handler.flush()
+    handler.stop()
+    assert output.getvalue() == ""
+    freed.set()
+    handler.stop()
+    assert output.getvalue() == "first\nsecond\n"

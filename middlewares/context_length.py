@@ -5,7 +5,6 @@ next to the handler, so that it measures what would be sent.
 """
 
 import logging
-from collections import Counter
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
@@ -24,10 +23,14 @@ def context_length_middleware(max_tokens: int) -> Middleware:
     @web.middleware
     async def context_length(request: web.Request, handler: Handler) -> web.StreamResponse:
         chat, record = request[CHAT_REQUEST], request[RECORD]
-        record.messages = len(chat.messages)
-        record.roles = dict(Counter(message.role for message in chat.messages))
+        messages = chat.messages
+        record.messages = len(messages)
+        roles: dict[str, int] = {}
+        for message in messages:
+            roles[message.role] = roles.get(message.role, 0) + 1
+        record.roles = roles
         if logger.isEnabledFor(logging.DEBUG):
-            structure = [{"role": m.role, "parts": len(m.parts), "chars": m.chars} for m in chat.messages]
+            structure = [{"role": m.role, "parts": len(m.parts), "chars": m.chars} for m in messages]
             logger.debug("structure of the messages", extra={"structure": structure})
         lengths = [sum(message.chars for message in conversation) for conversation in chat.conversations]
         record.chars = sum(lengths)

@@ -3,11 +3,13 @@
 Reads and replaces CHAT_REQUEST. Stands before the guard, which shall measure what SAI gets.
 """
 
+from operator import is_not
+
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 from msgspec.structs import replace
 
-from sai_proxy.chat import ChatMessage
+from sai_proxy.chat import ChatMessage, Conversation
 from sai_proxy.ide_prompt import unwrap
 from sai_proxy.keys import CHAT_REQUEST, RECORD
 
@@ -16,11 +18,14 @@ def ide_unwrap_middleware() -> Middleware:
     @web.middleware
     async def ide_unwrap(request: web.Request, handler: Handler) -> web.StreamResponse:
         chat = request[CHAT_REQUEST]
-        conversations = tuple(tuple(map(_plain, conversation)) for conversation in chat.conversations)
-        plain = replace(chat, conversations=conversations)
-        changed = sum(after is not before for after, before in zip(plain.messages, chat.messages, strict=True))
+        changed = 0
+        conversations: list[Conversation] = []
+        for conversation in chat.conversations:
+            plain = tuple(map(_plain, conversation))
+            changed += sum(map(is_not, plain, conversation))
+            conversations.append(plain)
         if changed:
-            request[CHAT_REQUEST] = plain
+            request[CHAT_REQUEST] = replace(chat, conversations=tuple(conversations))
             request[RECORD].unwrapped = changed
         return await handler(request)
 

@@ -5,11 +5,11 @@ Writes REQUEST_ID and the log's context. The response header is set by a signal 
 """
 
 import re
-import secrets
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
+from sai_proxy.ids import random_hex
 from sai_proxy.keys import REQUEST_ID
 from sai_proxy.logs import current_request_id
 
@@ -19,7 +19,7 @@ WELL_FORMED = re.compile(r"[A-Za-z0-9._-]{1,64}")
 def choose_request_id(request: web.BaseRequest) -> str:
     """The client's own, if it is well formed, else 8 hex digits, as the predecessor's."""
     given = request.headers.get("X-Request-ID", "")
-    return given if WELL_FORMED.fullmatch(given) else secrets.token_hex(4)
+    return given if WELL_FORMED.fullmatch(given) else random_hex(8)
 
 
 def request_id_middleware() -> Middleware:

@@ -1,6 +1,5 @@
 """What tells one text endpoint from another: how a body becomes a question, and an answer bytes."""
 
-import secrets
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
@@ -8,6 +7,7 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 import msgspec
 
 from sai_proxy.chat import ChatRequest, Route
+from sai_proxy.ids import random_hex
 from sai_proxy.openai_api.answer_format import AnswerFormat
 from sai_proxy.openai_api.chat_answer import ChatAnswer
 from sai_proxy.openai_api.chat_request import ChatCompletionRequest, decode_chat_request, read_chat_request
@@ -84,7 +84,7 @@ class Endpoint(Generic[Wire]):
 
     def _answer(self, model: str, stream: bool | None, options: StreamOptions | None) -> AnswerFormat:
         return self._make_answer(
-            self._id_prefix + secrets.token_hex(12),
+            self._id_prefix + random_hex(24),
             int(time.time()),
             model,
             stream=bool(stream),

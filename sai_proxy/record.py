@@ -41,7 +41,7 @@ class RequestRecord:
 
     def as_fields(self, now: float) -> dict[str, Any]:
         """Fields of the log line; what never came up is left out."""
-        shown = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _TIMES}
+        shown: dict[str, Any] = {name: getattr(self, name) for name in _SHOWN}
         duration = now - self.started
         shown["duration_s"] = round(duration, 4)
         if self.attempts:
@@ -53,4 +53,5 @@ class RequestRecord:
         return {name: value for name, value in shown.items() if value is not None}
 
 
-_TIMES = {"started", "first_byte", "sai_wait_s", "guarded", "retries"}
+_NOT_SHOWN = {"started", "first_byte", "sai_wait_s", "guarded", "retries"}
+_SHOWN = tuple(f.name for f in fields(RequestRecord) if f.name not in _NOT_SHOWN)

@@ -45,6 +45,7 @@ class SaiRetry(JitterRetry):
             random_interval_size=FIRST_BACKOFF_S,
             statuses=RETRIED_STATUSES,
             exceptions={aiohttp.ClientConnectionError, asyncio.TimeoutError},
+            methods={"POST"},
             retry_all_server_errors=False,
         )
         self.counter = counter

@@ -6,6 +6,7 @@ is whole; bytes that are no text become U+FFFD, and nothing else changes.
 
 import codecs
 import re
+from functools import lru_cache
 from typing import Protocol
 
 from sai_proxy.errors import UpstreamProtocolError
@@ -26,21 +27,30 @@ class TextDecoder(Protocol):
 def text_decoder(content_type: str) -> TextDecoder:
     """The decoder for a body of this Content-Type: JSON may be one quoted string, and all else is
     text in its charset, UTF-8 unless it names another."""
+    is_json, codec = _read_content_type(content_type)
+    plain = PlainText(codec)
+    return JsonText(plain) if is_json else plain
+
+
+@lru_cache(maxsize=100)
+def _read_content_type(content_type: str) -> "tuple[bool, codecs.CodecInfo]":
+    """Whether a body of this type is JSON, and its codec: one of CHARSETS, as Python has codecs that
+    are none; any other counts as UTF-8."""
     media_type, _, parameters = content_type.partition(";")
-    charset = re.search(r"charset\s*=\s*\"?([^\s\";]+)", parameters, re.IGNORECASE)
-    plain = PlainText(charset[1] if charset else "utf-8")
-    return JsonText(plain) if media_type.strip().lower() == "application/json" else plain
+    named = re.search(r"charset\s*=\s*\"?([^\s\";]+)", parameters, re.IGNORECASE)
+    try:
+        codec = codecs.lookup(named[1] if named else "utf-8")
+    except LookupError:
+        codec = codecs.lookup("utf-8")
+    return media_type.strip().lower() == "application/json", codec if codec.name in CHARSETS else codecs.lookup("utf-8")
 
 
 class PlainText:
-    """Text in one of CHARSETS; any other is taken for UTF-8, as Python has codecs that are none."""
+    """Text in one charset."""
 
-    def __init__(self, charset: str = "utf-8") -> None:
-        try:
-            name = codecs.lookup(charset).name
-        except LookupError:
-            name = "utf-8"
-        self._decoder = codecs.getincrementaldecoder(name if name in CHARSETS else "utf-8")(errors="replace")
+    def __init__(self, codec: codecs.CodecInfo) -> None:
+        assert codec.incrementaldecoder is not None
+        self._decoder = codec.incrementaldecoder(errors="replace")
 
     def feed(self, data: bytes) -> str:
         return self._decoder.decode(data)

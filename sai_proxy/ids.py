@@ -1,0 +1,10 @@
+"""Identifiers: unlike any other, and no secrets."""
+
+from random import Random
+
+_random = Random()  # noqa: S311 (seeded by the system once; asking it for each id costs a system call)
+
+
+def random_hex(digits: int) -> str:
+    """`digits` random hex digits."""
+    return f"{_random.getrandbits(4 * digits):0{digits}x}"

@@ -44,13 +44,14 @@ def auth_resolution_middleware(
         if tokens:  # a token is ours, and no key for SAI wherever it stands
             candidates = [(place, text) for place, text in candidates if not (text and is_token(text.strip()))]
         found = first_key(candidates, placeholders)
-        user = make_credential(found.key, "user") if found else None
+        request[RECORD].ignored_keys = found.ignored or None
+        user = make_credential(found.key, "user") if found.key else None
         if not (user or admitted):
             raise AccessTokenRequired()
         chain = credential_chain(user, system_key, system_cookie) if admitted else credential_chain(user, None, None)
         request[CREDENTIALS] = chain
         request[RECORD].credential = chain[0].label
-        request[RECORD].key_place = found.place if found else None
+        request[RECORD].key_place = found.place
         return await handler(request)
 
     return auth_resolution

@@ -17,15 +17,18 @@ from sai_proxy.record import RequestRecord
 CLIENT_CLOSED_REQUEST = 499
 """nginx' status for a client that left before its answer was complete; it is never sent."""
 
+PROBES = ("/health", "/metrics")
+"""What machines ask, every few seconds."""
+
 logger = logging.getLogger(__name__)
 
 
 def request_record_middleware(metrics: Metrics) -> Middleware:
-    """Health probes are logged at DEBUG: eight replicas' probes would bury the rest."""
+    """Health probes and scrapes are logged at DEBUG: eight replicas' would bury the rest."""
 
     def end(request: web.Request, record: RequestRecord, status: int, now: float) -> None:
         metrics.observe(record, route=route_of(request), status=status, duration_s=now - record.started)
-        level = logging.DEBUG if request.path.startswith("/health") and status == 200 else logging.INFO
+        level = logging.DEBUG if status == 200 and request.path.startswith(PROBES) else logging.INFO
         logger.log(
             level,
             "request",
@@ -45,8 +48,7 @@ def request_record_middleware(metrics: Metrics) -> Middleware:
         record = request[RECORD] = RequestRecord(started=now())
         status = 500
         try:
-            with metrics.requests_in_flight.track_inprogress():
-                response = await handler(request)
+            response = await handler(request)
         except (asyncio.CancelledError, ConnectionError):
             record.client_disconnected = True
             status = CLIENT_CLOSED_REQUEST

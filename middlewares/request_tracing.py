@@ -1,4 +1,4 @@
-"""Makes each request a span, if tracing is on; otherwise this layer is not in the chain.
+"""Makes each request but probes a span, if tracing is on; otherwise this layer is not in the chain.
 
 Reads RECORD and the route. Stands inside request-record, which makes the record, and outside
 error-mapping, so that the status in the span is the one that went out.
@@ -7,7 +7,7 @@ error-mapping, so that the status in the span is the one that went out.
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from middlewares.request_record import CLIENT_CLOSED_REQUEST, route_of
+from middlewares.request_record import CLIENT_CLOSED_REQUEST, PROBES
 from sai_proxy.keys import RECORD
 from sai_proxy.tracing import Tracing
 
@@ -17,7 +17,11 @@ def request_tracing_middleware(tracing: Tracing) -> Middleware:
 
     @web.middleware
     async def request_tracing(request: web.Request, handler: Handler) -> web.StreamResponse:
-        with tracing.server_span(request.method, route_of(request), request.headers, request[RECORD]) as end:
+        if request.path.startswith(PROBES):
+            return await handler(request)
+        route = request.match_info.route.resource
+        template = route.canonical if route is not None else None
+        with tracing.server_span(request.method, template, request.path, request.headers, request[RECORD]) as end:
             status = CLIENT_CLOSED_REQUEST
             try:
                 response = await handler(request)

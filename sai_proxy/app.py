@@ -11,6 +11,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 import middlewares
+from sai_proxy.body_budget import BodyBudget
 from sai_proxy.endpoints import Endpoint, chat_completions, completions
 from sai_proxy.failures import FailurePolicy
 from sai_proxy.handlers import answer_handler
@@ -53,8 +54,9 @@ def create_app(
     app.on_response_prepare.append(_finish_headers(answer_headers or {}))
 
     answer = answer_handler(policy, heartbeat_s=settings.heartbeat_seconds)
-    chat = wrap(answer, _inference_layers(settings, chat_completions(settings.models), tracing))
-    text = wrap(answer, _inference_layers(settings, completions(settings.models), tracing))
+    budget = BodyBudget(settings.max_buffered_bytes)
+    chat = wrap(answer, _inference_layers(settings, chat_completions(settings.models), budget, tracing))
+    text = wrap(answer, _inference_layers(settings, completions(settings.models), budget, tracing))
     list_models, get_model = _model_handlers(settings)
     for prefix in ("", "/v1"):
         app.router.add_post(f"{prefix}/chat/completions", chat)
@@ -78,10 +80,14 @@ def failure_policy(settings: Settings) -> FailurePolicy:
     )
 
 
-def _inference_layers(settings: Settings, endpoint: Endpoint[Any], tracing: Tracing | None) -> list[Middleware]:
+def _inference_layers(
+    settings: Settings, endpoint: Endpoint[Any], budget: BodyBudget, tracing: Tracing | None
+) -> list[Middleware]:
     """The layers of what asks SAI, outermost first."""
     return [
-        middlewares.chat_body_middleware(endpoint, max_bytes=settings.max_body_bytes, timeout_s=settings.body_timeout),
+        middlewares.chat_body_middleware(
+            endpoint, budget, max_bytes=settings.max_body_bytes, timeout_s=settings.body_timeout
+        ),
         middlewares.auth_resolution_middleware(
             system_key=settings.system_key,
             system_cookie=settings.system_cookie,

@@ -1,15 +1,12 @@
 """Credentials for SAI: where they may stand in a request, and which ones to try in which order."""
 
 import json
-import logging
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from sai_proxy.errors import CredentialUnusable
-
-logger = logging.getLogger(__name__)
 
 COOKIE_MARK = "Cookies"
 """A key that contains this is a browser's session cookie (the predecessor's convention)."""
@@ -69,22 +66,26 @@ def make_credential(text: str, source: Source, *, cookie: bool = False) -> Crede
 
 
 class FoundKey(NamedTuple):
-    """A user's key, and the name of the place where it stood."""
+    """A user's key and the place where it stood, or None for both; and the places before it that held
+    none, with the reason: `bearer: placeholder`."""
 
-    place: str
-    key: str
+    key: str | None
+    place: str | None
+    ignored: list[str]
 
 
-def first_key(candidates: Iterable[tuple[str, str | None]], placeholders: frozenset[str]) -> FoundKey | None:
+def first_key(candidates: Iterable[tuple[str, str | None]], placeholders: frozenset[str]) -> FoundKey:
     """The first candidate (place, text) that is a key at all: trimmed, not empty, not one of
     `placeholders` (given in lower case, compared in any)."""
+    ignored: list[str] = []
     for place, text in candidates:
-        key = (text or "").strip()
+        if text is None:
+            continue
+        key = text.strip()
         if key and key.lower() not in placeholders:
-            return FoundKey(place, key)
-        if text is not None:
-            logger.debug("not a key", extra={"place": place, "reason": "placeholder" if key else "empty"})
-    return None
+            return FoundKey(key, place, ignored)
+        ignored.append(f"{place}: {'placeholder' if key else 'empty'}")
+    return FoundKey(None, None, ignored)
 
 
 def credential_chain(

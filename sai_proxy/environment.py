@@ -22,6 +22,8 @@ from sai_proxy.settings import Settings
 T = TypeVar("T")
 
 SECRETS_DIR = Path("/run/secrets")
+NO_SECRET = "none"  # noqa: S105 (it is none)
+"""What a secret's file says that has to exist, as a Swarm's must, but holds none."""
 
 _SECONDS = "a number of seconds above 0, at most 86400"
 _SECONDS_OR_NONE = "a number of seconds from 0 to 86400"
@@ -43,6 +45,7 @@ PLAIN_VARIABLES: dict[str, str] = {
     "SAI_TLS_VERIFY": _SWITCH,
     "SAI_CA_FILE": "the path of a PEM file",
     "MAX_BODY_BYTES": _COUNT + " (bytes)",
+    "MAX_BUFFERED_BYTES": _COUNT + " (bytes)",
     "BODY_TIMEOUT": _SECONDS,
     "STREAM_CHUNK_CHARS": _COUNT,
     "HEARTBEAT_SECONDS": _SECONDS,
@@ -220,9 +223,9 @@ class _Reader:
             self.faults.append(f"{source}: the file '{path}' cannot be read ({problem})")
             return None
         if not content:
-            self.faults.append(f"{source}: the file '{path}' is empty")
+            self.faults.append(f"{source}: the file '{path}' is empty; allowed: the secret, or {NO_SECRET} for none")
             return None
-        return content
+        return None if content.lower() == NO_SECRET else content
 
     def _fault(self, variable: str, found: str, allowed: str) -> None:
         self.faults.append(f"{variable}: found '{found[:200]}'; allowed: {allowed}")

@@ -286,6 +286,13 @@ ERROR_TABLE: dict[type[e.ProxyError], Row] = {
         f"El servidor se está deteniendo y la respuesta quedó incompleta. {_ASK_AGAIN_ES}",
         f"The server is being stopped, and the answer was left incomplete. {_ASK_AGAIN_EN}",
     ),
+    e.ServerBusy: Row(
+        503,
+        _BUSY,
+        "server_busy",
+        f"El servidor está atendiendo demasiadas peticiones grandes a la vez. {_ASK_AGAIN_ES}",
+        f"The server is handling too many large requests at once. {_ASK_AGAIN_EN}",
+    ),
     e.InternalError: Row(
         500,
         _SERVER,

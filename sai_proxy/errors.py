@@ -200,6 +200,12 @@ class ServerStopping(ProxyError):
     fault = "proxy"
 
 
+class ServerBusy(ProxyError):
+    """As much is in memory as this server can hold."""
+
+    fault = "proxy"
+
+
 class InternalError(ProxyError):
     """A bug of ours."""
 

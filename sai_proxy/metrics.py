@@ -19,6 +19,7 @@ from prometheus_client import (
 )
 
 from sai_proxy import __version__
+from sai_proxy.error_table import ERROR_TABLE
 from sai_proxy.record import RequestRecord
 
 M = TypeVar("M", Counter, Histogram)
@@ -47,6 +48,14 @@ class Metrics:
             ("route", "status", "model", "code", "fault"),
             registry=registry,
         )
+        self.failures = Counter(
+            "sai_proxy_failures",
+            "Requests that failed, each of these from 0 on, so that the first one is an increase.",
+            ("code", "fault"),
+            registry=registry,
+        )
+        for kind, row in ERROR_TABLE.items():
+            self.failures.labels(row.code or row.type, kind.fault)
         self.duration = Histogram(
             "gen_ai_server_request_duration_seconds",
             "From a request's arrival to its answer's end.",
@@ -77,7 +86,7 @@ class Metrics:
         )
         self.overhead = Histogram(
             "sai_proxy_overhead_seconds",
-            "Time of a request not spent waiting for SAI.",
+            "Time of a request not spent waiting for SAI or for its body; a client's slow reading counts.",
             ("route",),
             buckets=_OVERHEAD,
             registry=registry,
@@ -102,7 +111,7 @@ class Metrics:
         self.unwrapped = Counter(
             "sai_proxy_unwrapped_messages", "Messages freed of an IDE's prompt.", registry=registry
         )
-        self.requests_in_flight = Gauge("sai_proxy_requests_in_flight", "Requests now.", registry=registry)
+        self.requests_in_flight = Gauge("sai_proxy_requests_in_flight", "Requests to a model now.", registry=registry)
         self.streams_in_flight = Gauge("sai_proxy_streams_in_flight", "Streamed answers now.", registry=registry)
         self.loop_lag = Histogram(
             "sai_proxy_event_loop_lag_seconds", "How late the event loop wakes up.", buckets=_LAG, registry=registry
@@ -112,12 +121,14 @@ class Metrics:
         """Count a request that has ended. route: its template. status: 499 for a client that left."""
         model = record.model or ""
         _child(self.requests, route, str(status), model, record.error or "none", record.fault or "none").inc()
+        if record.error:
+            _child(self.failures, record.error, record.fault or "none").inc()
         if record.client_disconnected:
             _child(self.disconnects, route).inc()
         if not record.model:
             return
         _child(self.duration, route, model).observe(duration_s)
-        _child(self.overhead, route).observe(max(duration_s - record.sai_wait_s, 0))
+        _child(self.overhead, route).observe(max(duration_s - record.sai_wait_s - (record.upload_s or 0), 0))
         if record.first_byte is not None:
             _child(self.first_byte, route, model).observe(record.first_byte - record.started)
         if record.attempts:

@@ -103,7 +103,7 @@ async def _serve(settings: Settings, answer_headers: dict[str, str] | None = Non
             announce=announce,
         )
     if tracing is not None:
-        tracing.close()
+        await tracing.close()
 
 
 def _tracing(settings: Settings) -> Tracing | None:

@@ -12,7 +12,9 @@ class RequestRecord:
     credential: source and kind of the last one tried, such as `user_key`; never a value. key_place:
         where the user's own key stood (`body`, a header's name, `bearer`).
     fault: whose a failure was: `caller`, `policy`, `sai` or `proxy`. guarded: the guard answered.
-    sai_wait_s: seconds spent waiting for SAI. retries: attempts that repeated an earlier one.
+    ignored_keys: places that held no key, and why: `bearer: placeholder`.
+    upload_s, sai_wait_s: seconds spent waiting for the request's body, and for SAI.
+    retries: attempts that repeated an earlier one.
     """
 
     started: float
@@ -25,6 +27,7 @@ class RequestRecord:
     unwrapped: int = 0
     credential: str | None = None
     key_place: str | None = None
+    ignored_keys: list[str] | None = None
     attempts: int = 0
     fallback: bool = False
     prompt_tokens: int | None = None
@@ -36,6 +39,7 @@ class RequestRecord:
     fault: str | None = None
     guarded: bool = False
     retries: int = 0
+    upload_s: float | None = None
     sai_wait_s: float = 0.0
     client_disconnected: bool = False
 
@@ -44,6 +48,8 @@ class RequestRecord:
         shown: dict[str, Any] = {name: getattr(self, name) for name in _SHOWN}
         duration = now - self.started
         shown["duration_s"] = round(duration, 4)
+        if self.upload_s is not None:
+            shown["upload_s"] = round(self.upload_s, 4)
         if self.attempts:
             shown["sai_wait_s"] = round(self.sai_wait_s, 4)
         if self.first_byte is not None:
@@ -53,5 +59,5 @@ class RequestRecord:
         return {name: value for name, value in shown.items() if value is not None}
 
 
-_NOT_SHOWN = {"started", "first_byte", "sai_wait_s", "guarded", "retries"}
+_NOT_SHOWN = {"started", "first_byte", "upload_s", "sai_wait_s", "guarded", "retries"}
 _SHOWN = tuple(f.name for f in fields(RequestRecord) if f.name not in _NOT_SHOWN)

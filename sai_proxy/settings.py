@@ -40,6 +40,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     sai_tls_verify: bool = True
     sai_ca_file: str | None = None
     max_body_bytes: Count = 16 * 1024 * 1024
+    max_buffered_bytes: Count = 32 * 1024 * 1024
     body_timeout: Seconds = 60
     stream_chunk_chars: Count = 256
     heartbeat_seconds: Seconds = 10

@@ -4,8 +4,10 @@ Nothing of OpenTelemetry is imported otherwise, and no layer is added. Names fol
 for HTTP and for generative AI; neither text nor keys travel.
 """
 
+import asyncio
+import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from yarl import URL
@@ -17,6 +19,8 @@ from sai_proxy.errors import ProxyError
 from sai_proxy.record import RequestRecord
 
 KNOWN_METHODS = {"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "CONNECT"}
+
+CLOSE_TIMEOUT_S = 2.0
 
 EndSpan = Callable[[int], None]
 
@@ -42,16 +46,21 @@ class Tracing:
 
     @contextmanager
     def server_span(
-        self, method: str, route: str, headers: Mapping[str, str], record: RequestRecord
+        self, method: str, route: str | None, path: str, headers: Mapping[str, str], record: RequestRecord
     ) -> Iterator[EndSpan]:
         """A span around one request, a child of the caller's if `headers` name one (W3C). What it
-        yields takes the status that went out."""
+        yields takes the status that went out. route: the template of a known URL."""
         method = method if method in KNOWN_METHODS else "_OTHER"
         with self._span(
-            f"{'HTTP' if method == '_OTHER' else method} {route}",
+            " ".join(filter(None, ("HTTP" if method == "_OTHER" else method, route))),
             context=self._extract({name.lower(): value for name, value in headers.items()}),
             kind=self._trace.SpanKind.SERVER,
-            attributes={"http.request.method": method, "http.route": route, "url.path": route, "url.scheme": "http"},
+            attributes={
+                "http.request.method": method,
+                "url.path": path,
+                "url.scheme": "http",
+                **({"http.route": route} if route else {}),
+            },
         ) as span:
 
             def end(status: int) -> None:
@@ -76,6 +85,9 @@ class Tracing:
                 row = ERROR_TABLE[type(exc)]
                 self._fail(span, row.code or row.type)
                 raise
+            except Exception as exc:
+                self._fail(span, type(exc).__qualname__)
+                raise
             finally:
                 span.set_attributes(_answered(record))
                 if record.error:  # after the first byte
@@ -98,9 +110,21 @@ class Tracing:
 
         return create_trace_config(tracer_provider=self._provider)
 
-    def close(self) -> None:
-        """Send what has not been sent."""
-        self._provider.shutdown()
+    async def close(self) -> None:
+        """Send what has not been sent, if that can be done soon: a collector that does not answer must
+        not hold the process back."""
+        ended = asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        def shut_down() -> None:
+            self._provider.shutdown()
+            with suppress(RuntimeError):  # the loop did not wait so long
+                loop.call_soon_threadsafe(ended.set)
+
+        threading.Thread(target=shut_down, daemon=True).start()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                await ended.wait()
 
 
 def _asked(chat: ChatRequest) -> dict[str, Any]:
@@ -133,6 +157,6 @@ def make_tracing(endpoint: str, sai_url: str) -> Tracing:
         raise TracingUnavailableError(f"missing: {exc.name}") from exc
     ours = Resource({"service.name": "sai-proxy", "service.version": __version__})
     resource = ours.merge(OTELResourceDetector().detect())  # OTEL_SERVICE_NAME and the like win
-    provider = TracerProvider(resource=resource)
+    provider = TracerProvider(resource=resource, shutdown_on_exit=False)  # see Tracing.close
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(f"{endpoint.rstrip('/')}/v1/traces")))
     return Tracing(provider, sai_url)

@@ -11,7 +11,7 @@ from sai_proxy.app import create_app
 from sai_proxy.environment import read_settings
 from sai_proxy.simulator import Simulator
 from tests.conftest import StartProxy
-from tests.support import Proxy, chat, check_schema, environment
+from tests.support import Proxy, chat, check_schema, environment, until
 
 BODY = json.dumps(chat()).encode()
 
@@ -118,6 +118,33 @@ async def test_a_body_up_to_the_limit_is_good(start_proxy: StartProxy) -> None:
     proxy = await start_proxy(MAX_BODY_BYTES=str(len(body)), CONTEXT_LIMIT_TOKENS="1000000")
     assert (await proxy.post(body)).status == 200
     assert (await proxy.post(body + b" ")).status == 413
+
+
+async def test_large_bodies_are_turned_away_while_others_are_in_memory(sai: Simulator, start_proxy: StartProxy) -> None:
+    proxy = await start_proxy(MAX_BUFFERED_BYTES="20000")
+    first = asyncio.ensure_future(proxy.ask("[[silence=forever]]" + "x" * 15_000, stream=True))
+    await until(lambda: sai.calls)
+    refused = await proxy.ask("x" * 15_000)
+    assert (refused.status, refused.error["code"]) == (503, "server_busy")
+    assert refused.headers["Retry-After"] == "2"
+    assert (await proxy.ask("x" * 1_000)).status == 200
+    first.cancel()
+    await asyncio.wait_for(sai.calls[0].ended.wait(), 5)
+    assert (await proxy.ask("x" * 15_000)).status == 200
+    assert (await proxy.ask("x" * 30_000)).status == 200, "alone, any body that is not too long is let in"
+
+
+async def test_a_body_in_chunks_counts_as_it_arrives(sai: Simulator, start_proxy: StartProxy) -> None:
+    proxy = await start_proxy(MAX_BUFFERED_BYTES="20000")
+    first = asyncio.ensure_future(proxy.ask("[[silence=forever]]" + "x" * 15_000, stream=True))
+    await until(lambda: sai.calls)
+    chunk = b"3e8\r\n" + b"x" * 1000 + b"\r\n"
+    answer_head, body = await raw(
+        proxy, head("Transfer-Encoding: chunked", "Connection: close") + chunk * 9 + b"0\r\n\r\n"
+    )
+    assert answer_head.startswith(b"HTTP/1.1 503 ")
+    assert json.loads(body)["error"]["code"] == "server_busy"
+    first.cancel()
 
 
 async def test_a_body_that_does_not_arrive_is_408(start_proxy: StartProxy) -> None:

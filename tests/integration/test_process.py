@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 
+import aiohttp
 import pytest
 
 from sai_proxy.simulator import Simulator
@@ -148,12 +149,28 @@ async def test_while_draining_the_listener_stays_open_and_readiness_is_off(sai: 
         assert await process.wait() == 0
 
 
-async def test_a_second_signal_ends_at_once(sai: Simulator) -> None:
-    async with running_process(environment(sai.url, DRAIN_DELAY="60")) as process:
+async def test_after_draining_there_are_no_new_connections_though_answers_run(sai: Simulator) -> None:
+    async with running_process(environment(sai.url, SHUTDOWN_TIMEOUT="20")) as process:
+        answer = asyncio.ensure_future(process.proxy.ask("[[answer=abcd]][[split=1]][[delay=0.5]]", stream=True))
+        await until(lambda: sai.calls)
         process.signal(signal.SIGTERM)
         await until(lambda: any("stopping;" in line for line in process.log))
-        process.signal(signal.SIGTERM)
-        assert await process.wait() == -signal.SIGTERM
+        async with aiohttp.ClientSession() as another:
+            with pytest.raises(aiohttp.ClientConnectorError):
+                await another.get(f"{process.proxy.url}/health")
+        assert not answer.done()
+        assert content_of((await answer).events) == "abcd"
+        assert await process.wait() == 0
+
+
+@pytest.mark.parametrize("first", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
+async def test_a_second_signal_ends_at_once(sai: Simulator, first: signal.Signals, second: signal.Signals) -> None:
+    async with running_process(environment(sai.url, DRAIN_DELAY="60")) as process:
+        process.signal(first)
+        await until(lambda: any("stopping;" in line for line in process.log))
+        process.signal(second)
+        assert await process.wait() == -second
         await until(lambda: "second signal" in process.log[-1])
 
 

@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import subprocess
+import time
 import warnings
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -20,7 +21,7 @@ from sai_proxy.ide_prompt import WRAPPERS
 from sai_proxy.simulator import Simulator
 from tests.conftest import StartProxy
 from tests.documents import text_of
-from tests.support import ROOT, Proxy, environment, free_port, running_process, until
+from tests.support import ROOT, Proxy, chat, environment, free_port, running_process, until
 
 DEPLOY = ROOT / "deploy"
 DASHBOARD = json.loads((DEPLOY / "grafana/dashboards/sai-proxy.json").read_text())
@@ -87,13 +88,80 @@ async def test_what_is_counted(sai: Simulator, start_proxy: StartProxy) -> None:
     tokens = samples(text, "sai_proxy_tokens_total")
     assert tokens['direction="output",estimated="true",model="sai-model"'] > 0
     assert tokens['direction="input",estimated="false",model="sai-model"'] > 0
-    assert samples(text, "sai_proxy_requests_in_flight") == {"": 1}, "this very scrape"
+    assert samples(text, "sai_proxy_requests_in_flight") == {"": 0}
     assert samples(text, "sai_proxy_streams_in_flight") == {"": 0}
     for name in ("gen_ai_server_time_to_first_token_seconds", "gen_ai_server_request_duration_seconds"):
         assert samples(text, f"{name}_count")[f'model="sai-model",{route}'] >= 8
     assert samples(text, "gen_ai_server_time_per_output_token_seconds_count") == {f'model="sai-model",{route}': 2}
     assert samples(text, "sai_proxy_overhead_seconds_count")[route] > 8
     assert samples(text, "sai_proxy_sai_wait_seconds_sum")['model="sai-model"'] > 0.1
+
+
+async def test_tokens_and_times_are_what_they_were(sai: Simulator, proxy: Proxy) -> None:
+    """The first text comes at once, and two pauses of 200 ms follow: they are SAI's."""
+    await proxy.ask("[[usage=7,5]][[pieces=3]][[delay=0.2]]", stream=True)
+    text = await metrics_of(proxy)
+    tokens = samples(text, "sai_proxy_tokens_total")
+    assert tokens['direction="input",estimated="false",model="sai-model"'] == 7
+    assert tokens['direction="output",estimated="false",model="sai-model"'] == 5
+
+    def seconds(name: str) -> float:
+        (value,) = samples(text, f"{name}_seconds_sum").values()
+        return value
+
+    duration = seconds("gen_ai_server_request_duration")
+    assert duration >= 0.4
+    for part in ("gen_ai_server_time_to_first_token", "sai_proxy_overhead"):
+        assert 0 < seconds(part) <= duration - 0.35, part
+    assert 0.4 <= seconds("sai_proxy_sai_wait") <= duration
+    per_token = seconds("gen_ai_server_time_per_output_token")
+    assert 0.1 <= per_token <= duration / 4
+
+
+async def test_a_slow_upload_is_no_overhead(proxy: Proxy) -> None:
+    async def body() -> AsyncIterator[bytes]:
+        yield json.dumps(chat("hi")).encode()[:-1]
+        await asyncio.sleep(0.3)
+        yield b"}"
+
+    url = f"{proxy.url}/v1/chat/completions"
+    async with proxy.session.post(url, data=body()) as response:
+        assert response.status == 200
+    text = await metrics_of(proxy)
+    (overhead,) = samples(text, "sai_proxy_overhead_seconds_sum").values()
+    (duration,) = samples(text, "gen_ai_server_request_duration_seconds_sum").values()
+    assert overhead <= duration - 0.25
+
+
+async def test_what_runs_now_is_in_flight(sai: Simulator, proxy: Proxy) -> None:
+    running = [asyncio.ensure_future(proxy.ask("[[silence=forever]]", stream=stream)) for stream in (True, False)]
+    await until(lambda: len(sai.calls) == 2)
+    text = await metrics_of(proxy)
+    assert samples(text, "sai_proxy_requests_in_flight") == {"": 2}
+    assert samples(text, "sai_proxy_streams_in_flight") == {"": 1}
+    for asking in running:
+        asking.cancel()
+
+
+async def test_a_blocked_loop_is_seen(proxy: Proxy) -> None:
+    time.sleep(1)  # noqa: ASYNC251 (what is measured)
+    async with asyncio.timeout(5):
+        while samples(await metrics_of(proxy), "sai_proxy_event_loop_lag_seconds_sum")[""] < 0.3:
+            await asyncio.sleep(0.05)
+
+
+async def test_every_kind_of_failure_starts_at_0_and_counts_by_whose_fault_it_was(start_proxy: StartProxy) -> None:
+    proxy = await start_proxy(SAI_URL=f"http://127.0.0.1:{free_port()}")
+    before = samples(await metrics_of(proxy), "sai_proxy_failures_total")
+    kinds = {f'code="{row.code or row.type}",fault="{kind.fault}"' for kind, row in ERROR_TABLE.items()}
+    assert before == dict.fromkeys(kinds, 0)
+    await proxy.ask()
+    await proxy.ask(model="nobody-knows-this")
+    after = samples(await metrics_of(proxy), "sai_proxy_failures_total")
+    assert {kind for kind in kinds if after[kind]} == {
+        'code="upstream_unreachable",fault="sai"',
+        'code="model_not_found",fault="caller"',
+    }
 
 
 async def test_no_key_and_no_unknown_value_is_a_label(start_proxy: StartProxy) -> None:

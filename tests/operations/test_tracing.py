@@ -1,20 +1,25 @@
 """Traces, sent over OTLP/HTTP to a collector that is played here."""
 
 import asyncio
+import signal
 import sys
+from pathlib import Path
 from typing import Any
 
 from aiohttp import web
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from sai_proxy.simulator import Simulator
-from tests.support import environment, free_port, running_process
+from sai_proxy.tracing import CLOSE_TIMEOUT_S
+from tests.support import chat, environment, free_port, running_process
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
 
-async def spans_of(sai: Simulator, text: str = "[[usage=3,4]] canary-text") -> list[Any]:
-    """The spans of one stream, a child of PARENT, and of one failure."""
+async def spans_of(
+    sai: Simulator, text: str = "[[usage=3,4]] canary-text", path: str = "/v1/chat/completions"
+) -> list[Any]:
+    """The spans of one stream, a child of PARENT, of one failure, and of some probes."""
     received: list[Any] = []
 
     async def collect(request: web.Request) -> web.Response:
@@ -35,8 +40,10 @@ async def spans_of(sai: Simulator, text: str = "[[usage=3,4]] canary-text") -> l
     endpoint = f"http://127.0.0.1:{port}"
     async with running_process(environment(sai.url, OTEL_EXPORTER_OTLP_ENDPOINT=endpoint)) as process:
         parent = {"traceparent": f"00-{TRACE}-{PARENT}-01", "x-api-key": "canary-key"}
-        await process.proxy.ask(text, stream=True, headers=parent)
+        await process.proxy.post(chat(text, stream=True), path=path, headers=parent)
         await process.proxy.post({"model": "sai-model", "prompt": "[[status=500]]"}, path="/v1/completions")
+        for probe in ("/health", "/health/readiness", "/metrics"):
+            await process.proxy.get(probe)
         await process.stop()
     await runner.cleanup()
     return received
@@ -95,6 +102,40 @@ async def test_an_answer_that_breaks_off_fails_its_inference(sai: Simulator) -> 
     assert attributes(server)["http.response.status_code"] == 200
     assert attributes(inference)["error.type"] == "upstream_protocol"
     assert "gen_ai.usage.output_tokens" not in attributes(inference)
+
+
+async def test_an_unknown_url_has_no_route(sai: Simulator) -> None:
+    spans = await spans_of(sai, path="/nowhere")
+    server = next(span for span in spans if span.parent_span_id.hex() == PARENT)
+    assert server.name == "POST"
+    assert attributes(server)["url.path"] == "/nowhere"
+    assert "http.route" not in attributes(server)
+
+
+async def test_a_silent_collector_does_not_hold_the_process_back(sai: Simulator) -> None:
+    async def never_answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(-1)  # until the process has ended
+        writer.close()
+        await writer.wait_closed()
+        left.set()
+
+    left = asyncio.Event()
+    collector = await asyncio.start_server(never_answer, "127.0.0.1", 0)
+    endpoint = f"http://127.0.0.1:{collector.sockets[0].getsockname()[1]}"
+    async with running_process(environment(sai.url, OTEL_EXPORTER_OTLP_ENDPOINT=endpoint)) as process:
+        await process.proxy.ask()
+        process.signal(signal.SIGTERM)
+        assert await asyncio.wait_for(process.wait(), CLOSE_TIMEOUT_S + 4) == 0
+    await asyncio.wait_for(left.wait(), 5)
+    collector.close()
+
+
+async def test_without_the_packages_there_is_a_warning(sai: Simulator, tmp_path: Path) -> None:
+    (tmp_path / "opentelemetry.py").write_text("raise ImportError('not here', name='opentelemetry')")
+    env = environment(sai.url, OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:1", PYTHONPATH=str(tmp_path))
+    async with running_process(env) as process:
+        assert (await process.proxy.ask()).status == 200
+        assert any("sai-proxy[otel] is not installed" in line["message"] for line in process.lines)
 
 
 async def test_the_context_is_passed_on_to_sai(sai: Simulator) -> None:

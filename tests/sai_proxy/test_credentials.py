@@ -1,6 +1,6 @@
 import pytest
 
-from sai_proxy.credentials import Credential, credential_chain, first_key, make_credential
+from sai_proxy.credentials import Credential, FoundKey, credential_chain, first_key, make_credential
 from sai_proxy.errors import CredentialUnusable
 
 KEY = Credential("key", "system", "k")
@@ -52,17 +52,15 @@ def test_a_credential_is_masked_in_every_form(credential: Credential, text: str)
 @pytest.mark.parametrize(
     ("candidates", "found"),
     [
-        ([None, "", "  "], None),
-        ([None, " key\r\n", "later"], "key"),
-        (["raspberry", "RaspBerry", "key"], "key"),
-        (["raspberry"], None),
+        ([None, "", "  "], FoundKey(None, None, ["1: empty", "2: empty"])),
+        ([None, " key\r\n", "later"], FoundKey("key", "1", [])),
+        (["raspberry", "RaspBerry", "key"], FoundKey("key", "2", ["0: placeholder", "1: placeholder"])),
+        (["raspberry"], FoundKey(None, None, ["0: placeholder"])),
     ],
 )
-def test_the_first_key_is_the_first_that_is_one(candidates: list[str | None], found: str | None) -> None:
+def test_the_first_key_is_the_first_that_is_one(candidates: list[str | None], found: FoundKey) -> None:
     places = [(str(number), text) for number, text in enumerate(candidates)]
-    result = first_key(places, frozenset({"raspberry"}))
-    assert (result and result.key) == found
-    assert result is None or candidates[int(result.place)] is not None
+    assert first_key(places, frozenset({"raspberry"})) == found
 
 
 @pytest.mark.parametrize(

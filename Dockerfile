@@ -6,13 +6,13 @@ COPY requirements/run.lock requirements/otel.lock ./
 # EXTRAS=otel adds tracing.
 ARG EXTRAS=run
 RUN python -m venv /venv \
-    && /venv/bin/python -m pip install --no-cache-dir --require-hashes -r "${EXTRAS}.lock"
+    && /venv/bin/python -m pip install --no-cache-dir --only-binary=:all: --require-hashes -r "${EXTRAS}.lock"
 COPY sai_proxy ./sai_proxy
 COPY middlewares ./middlewares
 RUN cp -r sai_proxy middlewares "$(/venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
     && /venv/bin/python -m compileall -q /venv \
     && find /venv -name '*.map' -delete \
-    && /venv/bin/python -m pip uninstall -q -y pip
+    && /venv/bin/python -m pip uninstall -q -y setuptools pip 2>/dev/null
 
 FROM ${PYTHON_IMAGE}
 ARG VERSION=1.0.0

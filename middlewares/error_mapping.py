@@ -24,6 +24,7 @@ def error_mapping_middleware(policy: FailurePolicy) -> Middleware:
         form = policy.form(error)
         request[RECORD].error = form.code or form.type
         request[RECORD].fault = error.fault
+        request[RECORD].param = error.param
         if error.detail:
             logger.warning("request failed", extra={"error": request[RECORD].error, "detail": error.detail})
         format_ = request.get(ANSWER)

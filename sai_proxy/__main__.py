@@ -11,7 +11,7 @@ from collections.abc import Sequence
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return the process' exit code."""
     parser = argparse.ArgumentParser(
-        prog="sai-proxy", description="An OpenAI-compatible reverse proxy in front of SAI."
+        prog="python -m sai_proxy", description="An OpenAI-compatible reverse proxy in front of SAI."
     )
     commands = parser.add_subparsers(dest="command", required=True)
     serve = commands.add_parser("serve", help="run the server, configured by environment variables")

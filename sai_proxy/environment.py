@@ -17,7 +17,7 @@ from dotenv.parser import parse_stream
 from sai_proxy.chat import Route
 from sai_proxy.credentials import Credential, make_credential
 from sai_proxy.errors import CredentialUnusable
-from sai_proxy.settings import Settings
+from sai_proxy.settings import DEFAULT_PORT, Settings
 
 T = TypeVar("T")
 
@@ -136,6 +136,7 @@ class _Reader:
             self.faults.append("SAI_KEY, SAI_COOKIE: neither is set; at least one of them is required")
         values["cors_origins"] = self._origins()
         self._check_ca_file(values.get("sai_ca_file"))
+        self._check_ports(values)
         if self.faults:
             raise ConfigurationFault(self.faults)
         return Settings(**values)
@@ -146,6 +147,10 @@ class _Reader:
                 ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
         except (OSError, ValueError):
             self._fault("SAI_CA_FILE", path or "", "the path of a PEM file with certificates")
+
+    def _check_ports(self, values: Mapping[str, Any]) -> None:
+        if "metrics_port" in values and values["metrics_port"] == values.get("port", DEFAULT_PORT):
+            self._fault("METRICS_PORT", str(values["metrics_port"]), "a port other than PORT; none for the same port")
 
     def _plain(self) -> dict[str, Any]:
         types = get_type_hints(Settings, include_extras=True)

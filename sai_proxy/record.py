@@ -11,6 +11,7 @@ class RequestRecord:
     roles: how many messages of each role. chars: characters of all messages, after unwrapping.
     credential: source and kind of the last one tried, such as `user_key`; never a value. key_place:
         where the user's own key stood (`body`, a header's name, `bearer`).
+    param: the place in the request that was wrong.
     fault: whose a failure was: `caller`, `policy`, `sai` or `proxy`. guarded: the guard answered.
     ignored_keys: places that held no key, and why: `bearer: placeholder`.
     upload_s, sai_wait_s: seconds spent waiting for the request's body, and for SAI.
@@ -36,6 +37,7 @@ class RequestRecord:
     first_byte: float | None = None
     finish_reason: str | None = None
     error: str | None = None
+    param: str | None = None
     fault: str | None = None
     guarded: bool = False
     retries: int = 0

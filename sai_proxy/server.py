@@ -155,7 +155,10 @@ async def serve_until_stopped(
 
     def on_signal(received: signal.Signals) -> None:
         if stop.is_set():
-            logger.warning("second signal, ending at once", extra={"signal": received.name})
+            logger.warning(
+                "second signal, ending at once",
+                extra={"signal": received.name, "cut_answers": app[LIFECYCLE].answering},
+            )
             for handler in logging.getLogger().handlers:
                 handler.flush()
             signal.signal(received, signal.SIG_DFL)
@@ -163,7 +166,12 @@ async def serve_until_stopped(
         lifecycle = app[LIFECYCLE]
         logger.info(
             "stopping; a second signal ends at once",
-            extra={"signal": received.name, "running_answers": lifecycle.answering},
+            extra={
+                "signal": received.name,
+                "running_answers": lifecycle.answering,
+                "drain_delay_s": drain_delay_s,
+                "shutdown_timeout_s": options.get("shutdown_timeout_s"),
+            },
         )
         lifecycle.draining = True
         stop.set()

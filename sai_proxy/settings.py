@@ -14,6 +14,8 @@ SecondsOrNone = Annotated[float, Meta(ge=0, le=86_400)]
 Count = Annotated[int, Meta(ge=1)]
 Port = Annotated[int, Meta(ge=1, le=65_535)]
 
+DEFAULT_PORT = 4000
+
 
 class Settings(Struct, frozen=True, kw_only=True):
     """What `environment` reads. Durations are in seconds, sizes in bytes; a plain field's variable is
@@ -25,7 +27,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     system_cookie: Credential | None = None
     models: Mapping[str, Route]
     host: str = "0.0.0.0"
-    port: Port = 4000
+    port: Port = DEFAULT_PORT
     request_timeout: Seconds = 600
     max_retries: Annotated[int, Meta(ge=0, le=20)] = 3
     sai_connect_timeout: Seconds = 10

@@ -159,16 +159,26 @@ class SaiClient:
         detail = type(exc).__name__
         match exc:
             case aiohttp.ConnectionTimeoutError():
-                return errors.UpstreamTimeout(timeout_facts(self._connect_timeout_s), detail=detail, retried=retried)
+                return errors.UpstreamTimeout(
+                    timeout_facts(self._connect_timeout_s),
+                    detail=f"no connection to SAI within SAI_CONNECT_TIMEOUT, {self._connect_timeout_s:g} s: {detail}",
+                    retried=retried,
+                )
             case TimeoutError():
-                return errors.UpstreamTimeout(timeout_facts(self._request_timeout_s), detail=detail, retried=retried)
+                return errors.UpstreamTimeout(
+                    timeout_facts(self._request_timeout_s),
+                    detail=f"no answer from SAI within REQUEST_TIMEOUT, {self._request_timeout_s:g} s: {detail}",
+                    retried=retried,
+                )
             case aiohttp.ClientSSLError():
                 return errors.UpstreamTlsError(detail=f"{detail}: {exc}")
             case aiohttp.ClientConnectorError():
                 return errors.UpstreamUnreachable(
                     detail=f"{detail}: {exc}", retried=retried, retry_after_s=template.DEFAULT_RETRY_AFTER_S
                 )
-        return errors.UpstreamProtocolError(detail=detail, retried=retried)
+        return errors.UpstreamProtocolError(
+            detail=f"SAI closed the connection, or its answer is no HTTP: {detail}", retried=retried
+        )
 
 
 async def _read_start(reply: SaiReply) -> str:

@@ -79,8 +79,11 @@ class SaiReply:
         except TimeoutError as exc:
             idle = self._loop.time() >= self._deadline
             limit = self._idle_timeout_s if idle else self._request_timeout_s
-            raise errors.UpstreamTimeout(timeout_facts(limit), detail="in mid-answer") from exc
+            detail = f"SAI was silent for {limit:g} s in mid-answer" if idle else "the answer took too long"
+            raise errors.UpstreamTimeout(timeout_facts(limit), detail=detail) from exc
         except aiohttp.ClientError as exc:
-            raise errors.UpstreamProtocolError(detail=f"in mid-answer: {type(exc).__name__}") from exc
+            raise errors.UpstreamProtocolError(
+                detail=f"SAI's answer ended too early, or was malformed: {type(exc).__name__}"
+            ) from exc
         self._deadline = self._loop.time() + self._idle_timeout_s
         return data

@@ -7,11 +7,12 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from sai_proxy import __version__
 from sai_proxy.environment import PLAIN_VARIABLES
 from tests.documents import ENGLISH, SPANISH, blocks, names, rows, text_of
-from tests.support import environment, running_process
+from tests.support import Proxy, environment, running_process
 
 QUERIES = [command for command in blocks(ENGLISH, "sh") if command.startswith("jq")]
 
@@ -20,7 +21,7 @@ def test_both_languages_have_the_same_commands_and_chapters() -> None:
     assert set(blocks(ENGLISH, "sh")) < set(blocks(SPANISH, "sh"))
     assert len(QUERIES) == 8
     chapters = [len(re.findall(r"^## ", text, re.MULTILINE)) for text in (ENGLISH, SPANISH)]
-    assert chapters[0] + 1 == chapters[1], "the quick start is the README's in English"
+    assert chapters[0] + 2 == chapters[1], "quick start and changes are the README's in English"
 
 
 def test_both_languages_have_the_same_problems_solved() -> None:
@@ -63,12 +64,29 @@ def test_every_alert_is_explained() -> None:
         assert [names(row[0])[0] for row in rows(text, header)] == alerts
 
 
+@pytest.mark.parametrize(("text", "header"), [(ENGLISH, "| Metric |"), (SPANISH, "| Métrica |")])
+async def test_every_metric_is_explained_with_its_labels(text: str, header: str, proxy: Proxy) -> None:
+    documented = {names(row[0])[0]: set(names(row[1])) for row in rows(text, header)}
+    await proxy.ask("[[pieces=2]][[delay=0.01]]", stream=True)
+    await proxy.ask("[[status=500]]")
+    exposed = {
+        family.name + ("_total" if family.type == "counter" else ""): {
+            label for sample in family.samples for label in sample.labels if label != "le"
+        }
+        for family in text_string_to_metric_families((await proxy.get("/metrics")).text)
+        if not family.name.startswith("process_")
+    }
+    assert set(documented) == set(exposed)
+    for name, labels in exposed.items():
+        assert labels in (set(), documented[name]), name
+
+
 def test_the_stack_file_passes_every_variable_on() -> None:
     stack = text_of("docker-stack.yml")
     passed = set(re.findall(r"^      ([A-Z_]+):", stack, re.MULTILINE))
     fixed = {"HOST", "PORT"}
     lists = {"SAI_URL", "SAI_TEMPLATE_ID", "SAI_KEY", "SAI_COOKIE", "SAI_MODELS", "ACCESS_TOKENS", "PLACEHOLDER_KEYS"}
-    assert passed == (set(PLAIN_VARIABLES) - fixed) | lists | {"CORS_ORIGINS"}
+    assert passed == (set(PLAIN_VARIABLES) - fixed) | lists | {"CORS_ORIGINS", "TZ"}
 
 
 def test_the_image_is_labelled_with_the_version() -> None:

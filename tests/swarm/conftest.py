@@ -1,9 +1,9 @@
 """What every test here needs: the images, in a registry, and the handbook at hand.
 
 The handbook's own commands build, push and deploy. Different here: the base image and the registry's
-address; the stack file has fewer replicas, no placement (there are no workers) and no published
-port (there may be no ingress mesh), a network in which it can be asked, and short waits of probes
-and updates.
+address; there are fewer replicas; the stack file has no placement (there are no workers) and no
+published port (there may be no ingress mesh), a network in which it can be asked, and short waits of
+probes and updates. `tests/operations/test_stack_file.py` looks at what is left out here.
 """
 
 import os
@@ -22,8 +22,9 @@ from tests.swarm.handbook import Handbook
 
 NETWORK = "sai_proxy_test"
 KEY, COOKIE, NEW_KEY = "canary-swarm-key", "canary-swarm-cookie", "a-longer-canary-key-than-before"
-REPLICAS = 3
-NAMES = {"sai_llm", "sai_monitoring", "SAI_KEY", "SAI_KEY_v2", "SAI_COOKIE"}
+REPLICAS = 2
+SECRETS = ("SAI_KEY", "SAI_KEY_v2", "SAI_COOKIE", "GRAFANA_PASSWORD")
+NAMES = {"sai_llm", "sai_monitoring", *SECRETS}
 """Stacks and secrets as the handbook calls them."""
 
 
@@ -39,11 +40,10 @@ def stack_file() -> str:
     """The stack file with what a one-node test must change."""
     stack = yaml.safe_load((ROOT / "docker-stack.yml").read_text())
     proxy = stack["services"]["sai_llm"]
-    assert proxy["deploy"]["replicas"] == 8
     del proxy["ports"], proxy["deploy"]["placement"]
-    proxy["deploy"] |= {"replicas": REPLICAS, "endpoint_mode": "dnsrr"}
+    proxy["deploy"]["endpoint_mode"] = "dnsrr"
     proxy["deploy"]["update_config"]["monitor"] = "5s"
-    proxy["healthcheck"]["interval"] = "2s"
+    proxy["healthcheck"] |= {"interval": "2s", "start_period": "6s"}
     proxy["networks"] = ["default", "outside"]
     stack["networks"] = {"outside": {"external": True, "name": NETWORK}}
     return yaml.safe_dump(stack)
@@ -87,19 +87,23 @@ def handbook(registry: str | None, tmp_path_factory: pytest.TempPathFactory) -> 
     base = os.environ.get("PYTHON_IMAGE")
     handbook = Handbook(
         folder,
-        {"KEY": KEY, "COOKIE": COOKIE, "NEW_KEY": NEW_KEY},
+        {
+            **{"KEY": KEY, "COOKIE": COOKIE, "NEW_KEY": NEW_KEY, "GRAFANA_PASSWORD": "canary-grafana"},
+            "REPLICAS": str(REPLICAS),
+        },
         {
             "docker build ": f"docker build --build-arg PYTHON_IMAGE={base} " if base else "docker build ",
             "registry.example.com": registry or "sai-proxy-test.invalid",
             "https://sai.example.com": "http://sai:4010",
-            "sai_llm_sai_llm=16": f"sai_llm_sai_llm={REPLICAS + 1}",
+            "REPLICAS=16": f"REPLICAS={REPLICAS + 1}",
+            "docker service logs -f": "timeout 5 docker service logs -f",
         },
     )
     handbook.line("docker build")
     if registry:
         handbook.line("docker push")
     else:
-        handbook.not_run -= {line for line in handbook.not_run if line.startswith("docker push")}
+        handbook.excuse("docker push")
     return handbook
 
 
@@ -110,12 +114,14 @@ def image(handbook: Handbook, registry: str | None) -> str:
 
 
 @pytest.fixture(scope="session")
-def monitoring_images(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def monitoring_images(handbook: Handbook, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Variables that name an image with this machine's Prometheus, laid out as the official one, and
     one in Grafana's place that does nothing: Grafana itself can be had from no package registry."""
     programs = [shutil.which(name) for name in ("prometheus", "promtool")]
     base = os.environ.get("PYTHON_IMAGE")
     if not (all(programs) and base):
+        for fragment in ("monitoring", "MONITORING", "GRAFANA"):
+            handbook.excuse(fragment)
         pytest.skip("needs prometheus and promtool on this machine, and PYTHON_IMAGE of the same system")
     folder = tmp_path_factory.mktemp("prometheus")
     for program in filter(None, programs):
@@ -131,8 +137,4 @@ def monitoring_images(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str
     docker("build", "-t", "prometheus:swarm-test", str(folder))
     idle = f'FROM {base}\nCMD ["python", "-c", "import signal; signal.pause()"]\n'
     docker("build", "-t", "no-grafana:swarm-test", "-", input=idle)
-    return {
-        "PROMETHEUS_IMAGE": "prometheus:swarm-test",
-        "GRAFANA_IMAGE": "no-grafana:swarm-test",
-        "GRAFANA_PASSWORD": "canary-grafana",
-    }
+    return {"PROMETHEUS_IMAGE": "prometheus:swarm-test", "GRAFANA_IMAGE": "no-grafana:swarm-test"}

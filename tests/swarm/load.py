@@ -1,8 +1,9 @@
-"""Constant load from inside the stack's network, for `docker run -i ... python - SECONDS < load.py`.
+"""Constant load from inside the stack's network, for `docker run -i ... python -c "$(cat load.py)"`.
 
-Each request opens a connection of its own to a replica that the name stands for at that moment, as
-a balancer would. Prints `started` when the first answers have come, and at the end one JSON object:
-how many requests went well, and what went wrong.
+Requests go to the replicas that the name stands for at that moment, as a balancer's would: half of
+them over connections of their own, half over connections that are kept. Prints `started` when the first
+answers have come; ends with its standard input, and prints one JSON object: how many requests went
+well, and what went wrong.
 """
 
 import asyncio
@@ -11,7 +12,7 @@ import json
 import random
 import socket
 import sys
-import time
+import threading
 
 import aiohttp
 
@@ -20,6 +21,8 @@ BODY = {
     "stream": True,
     "messages": [{"role": "user", "content": "[[chars=60]][[split=6]][[delay=0.05]]"}],
 }
+WORKERS = 5
+MAX_SECONDS = 240
 
 
 async def ask(session: aiohttp.ClientSession, failures: "collections.Counter[str]") -> bool:
@@ -36,26 +39,33 @@ async def ask(session: aiohttp.ClientSession, failures: "collections.Counter[str
     return False
 
 
-async def main(seconds: float) -> None:
+async def main() -> None:
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+
+    def wait_for_the_end() -> None:
+        sys.stdin.read()
+        loop.call_soon_threadsafe(ended.set)
+
+    threading.Thread(target=wait_for_the_end, daemon=True).start()
+    loop.call_later(MAX_SECONDS, ended.set)
     failures: collections.Counter[str] = collections.Counter()
-    good = 0
-    end = time.monotonic() + seconds
-    connector = aiohttp.TCPConnector(force_close=True, limit=0)
-    async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=30)) as session:
+    good: collections.Counter[str] = collections.Counter()
 
-        async def worker() -> None:
-            nonlocal good
-            while time.monotonic() < end:
-                went_well = await ask(session, failures)
-                good += went_well
-                await asyncio.sleep(0.05)
+    async def work(kind: str, session: aiohttp.ClientSession) -> None:
+        while not ended.is_set():
+            good[kind] += await ask(session, failures)
+            if good.total() == WORKERS:
+                print("started", flush=True)
+            await asyncio.sleep(0.05)
 
-        working = [asyncio.create_task(worker()) for _ in range(10)]
-        while good < 10 and not working[0].done():
-            await asyncio.sleep(0.1)
-        print("started", flush=True)
-        await asyncio.gather(*working)
+    timeout = aiohttp.ClientTimeout(total=30)
+    async with (
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True), timeout=timeout) as anew,
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), timeout=timeout) as kept,
+    ):
+        await asyncio.gather(*(work(kind, s) for kind, s in (("anew", anew), ("kept", kept)) for _ in range(WORKERS)))
     print(json.dumps({"good": good, "failures": failures}))
 
 
-asyncio.run(main(float(sys.argv[1])))
+asyncio.run(main())

@@ -22,8 +22,8 @@ from sai_proxy.settings import DEFAULT_PORT, Settings
 T = TypeVar("T")
 
 SECRETS_DIR = Path("/run/secrets")
-NO_SECRET = "none"  # noqa: S105 (it is none)
-"""What a secret's file says that has to exist, as a Swarm's must, but holds none."""
+NO_CREDENTIAL = "none"
+"""What SAI_KEY or SAI_COOKIE says where it has to exist, as a Swarm's secrets must, but there is none."""
 
 _SECONDS = "a number of seconds above 0, at most 86400"
 _SECONDS_OR_NONE = "a number of seconds from 0 to 86400"
@@ -197,7 +197,7 @@ class _Reader:
 
     def _credential(self, variable: str, *, cookie: bool) -> Credential | None:
         text = self._secret(variable)
-        if text is None:
+        if text is None or text.lower() == NO_CREDENTIAL:
             return None
         try:
             return make_credential(text, "system", cookie=cookie)
@@ -228,9 +228,9 @@ class _Reader:
             self.faults.append(f"{source}: the file '{path}' cannot be read ({problem})")
             return None
         if not content:
-            self.faults.append(f"{source}: the file '{path}' is empty; allowed: the secret, or {NO_SECRET} for none")
+            self.faults.append(f"{source}: the file '{path}' is empty")
             return None
-        return None if content.lower() == NO_SECRET else content
+        return content
 
     def _fault(self, variable: str, found: str, allowed: str) -> None:
         self.faults.append(f"{variable}: found '{found[:200]}'; allowed: {allowed}")

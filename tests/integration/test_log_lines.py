@@ -71,6 +71,20 @@ async def test_the_line_of_a_failure_has_its_code(caplog: pytest.LogCaptureFixtu
     assert (line["status"], line["error"], line["attempts"]) == (502, "upstream_error", 2)
 
 
+async def test_the_line_of_a_refusal_says_what_was_wrong(caplog: pytest.LogCaptureFixture, proxy: Proxy) -> None:
+    line = await line_of(caplog, proxy, chat("hi", tools=[{"type": "function"}]))
+    assert (line["error"], line["param"]) == ("unsupported_parameter", "tools")
+    await line_of(caplog, proxy, {**chat("hi"), "model": "gpt-9"})
+    assert any(vars(record).get("detail") == "asked for model 'gpt-9'" for record in caplog.records)
+
+
+async def test_the_line_says_which_places_held_no_key(caplog: pytest.LogCaptureFixture, proxy: Proxy) -> None:
+    line = await line_of(caplog, proxy, chat("hi"), authorization="Bearer raspberry", x_api_key="mine")
+    assert line["ignored_keys"] == ["bearer: placeholder"]
+    assert line["key_place"] == "x-api-key"
+    assert "ignored_keys" not in await line_of(caplog, proxy, chat("hi"))
+
+
 async def test_the_line_of_a_fallback_says_so(caplog: pytest.LogCaptureFixture, proxy: Proxy) -> None:
     line = await line_of(caplog, proxy, chat("[[usage=none]]"), x_user_api_key="limited")
     assert (line["fallback"], line["credential"], line["attempts"]) == (True, "system_cookie", 2)
@@ -87,7 +101,8 @@ async def test_sais_words_go_to_the_log_cut(caplog: pytest.LogCaptureFixture, pr
 
 async def test_health_probes_are_not_in_the_log(caplog: pytest.LogCaptureFixture, proxy: Proxy) -> None:
     caplog.set_level(logging.INFO)
-    await proxy.get("/health/readiness")
+    for path in ("/health/readiness", "/metrics"):
+        await proxy.get(path)
     assert "request" not in caplog.messages
 
 

@@ -60,6 +60,8 @@ def test_a_variable_reaches_its_field(variable: str, text: str, value: object) -
     [
         ("PORT", "http"),
         ("PORT", "70000"),
+        ("METRICS_PORT", "4000"),
+        ("MAX_BUFFERED_BYTES", "0"),
         ("REQUEST_TIMEOUT", "0"),
         ("REQUEST_TIMEOUT", "nan"),
         ("REQUEST_TIMEOUT", "soon"),
@@ -152,6 +154,20 @@ def test_a_secret_comes_from_the_secrets_folder_if_nothing_is_set(tmp_path: Path
     assert settings.system_key is not None
     assert settings.system_key.value == "mounted"
     assert settings.access_tokens == {"one", "two", "three"}
+
+
+def test_a_credential_that_says_none_is_none(tmp_path: Path) -> None:
+    path = write(tmp_path / "SAI_COOKIE", "none\n")
+    settings = read_settings(environment(URL, SAI_COOKIE=path), tmp_path)
+    assert settings.system_cookie is None
+    assert settings.system_key is not None
+    assert "neither is set" in faults(SAI_KEY="none", SAI_COOKIE="None")[0]
+    tokens = read_settings(environment(URL, ACCESS_TOKENS="none")).access_tokens
+    assert tokens == {"none"}, "no word opens the server"
+
+
+def test_a_metrics_port_may_be_the_default_one_if_the_server_has_another() -> None:
+    assert read_settings(environment(URL, PORT="5000", METRICS_PORT="4000")).metrics_port == 4000
 
 
 def test_a_secret_file_that_is_missing_or_empty_is_named(tmp_path: Path) -> None:

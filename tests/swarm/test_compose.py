@@ -6,7 +6,9 @@ import urllib.request
 from collections.abc import Iterator
 
 import pytest
+import yaml
 
+from tests.documents import text_of
 from tests.support import chat, free_port
 from tests.swarm.engine import check_grafanas_files, compose_command, docker, promql, wait_for
 from tests.swarm.handbook import Handbook
@@ -83,7 +85,9 @@ def test_monitoring_finds_the_proxy(
     url = f"http://127.0.0.1:{ports['PROMETHEUS_PORT']}/api/v1/rules"
     with urllib.request.urlopen(url, timeout=20) as response:
         (group,) = json.load(response)["data"]["groups"]
-    assert len(group["rules"]) == 7
+    assert {rule["name"] for rule in group["rules"]} == {
+        rule["alert"] for rule in yaml.safe_load(text_of("deploy/prometheus/alerts.yml"))["groups"][0]["rules"]
+    }
     check_grafanas_files(container("grafana"))
 
 

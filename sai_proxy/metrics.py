@@ -4,7 +4,7 @@ Names follow Prometheus' conventions, and OpenTelemetry's `gen_ai.server.*` wher
 label's values are bounded: routes are templates, models those that are served, codes a closed list.
 """
 
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TypeVar
 
 from prometheus_client import (
@@ -41,81 +41,61 @@ class Metrics:
     def __init__(self) -> None:
         registry = self.registry = CollectorRegistry()
         ProcessCollector(registry=registry)
+        counter = partial(Counter, registry=registry)
+        gauge = partial(Gauge, registry=registry)
+        histogram = partial(Histogram, registry=registry)
         Info("sai_proxy", "The running version.", registry=registry).info({"version": __version__})
-        self.requests = Counter(
+        self.requests = counter(
             "sai_proxy_requests",
             "Requests, by whose fault a failure was: none, caller, policy, sai or proxy.",
             ("route", "status", "model", "code", "fault"),
-            registry=registry,
         )
-        self.failures = Counter(
+        self.failures = counter(
             "sai_proxy_failures",
             "Requests that failed, each of these from 0 on, so that the first one is an increase.",
             ("code", "fault"),
-            registry=registry,
         )
         for kind, row in ERROR_TABLE.items():
             self.failures.labels(row.code or row.type, kind.fault)
-        self.duration = Histogram(
+        self.duration = histogram(
             "gen_ai_server_request_duration_seconds",
             "From a request's arrival to its answer's end.",
             _BY_ROUTE,
             buckets=_SECONDS,
-            registry=registry,
         )
-        self.first_byte = Histogram(
+        self.first_byte = histogram(
             "gen_ai_server_time_to_first_token_seconds",
             "From a request's arrival to the first text from SAI.",
             _BY_ROUTE,
             buckets=_SECONDS,
-            registry=registry,
         )
-        self.per_token = Histogram(
+        self.per_token = histogram(
             "gen_ai_server_time_per_output_token_seconds",
             "Of streams, from the first text to the end, for each token but the first.",
             _BY_ROUTE,
             buckets=_SECONDS_A_TOKEN,
-            registry=registry,
         )
-        self.sai_wait = Histogram(
-            "sai_proxy_sai_wait_seconds",
-            "Time of a request spent waiting for SAI.",
-            ("model",),
-            buckets=_SECONDS,
-            registry=registry,
+        self.sai_wait = histogram(
+            "sai_proxy_sai_wait_seconds", "Time of a request spent waiting for SAI.", ("model",), buckets=_SECONDS
         )
-        self.overhead = Histogram(
+        self.overhead = histogram(
             "sai_proxy_overhead_seconds",
             "Time of a request not spent waiting for SAI or for its body; a client's slow reading counts.",
             ("route",),
             buckets=_OVERHEAD,
-            registry=registry,
         )
-        self.tokens = Counter(
-            "sai_proxy_tokens", "Tokens, by direction.", ("model", "direction", "estimated"), registry=registry
+        self.tokens = counter("sai_proxy_tokens", "Tokens, by direction.", ("model", "direction", "estimated"))
+        self.retries = counter("sai_proxy_retries", "Further attempts at SAI.")
+        self.fallbacks = counter("sai_proxy_fallbacks", "Requests that went on with the next credential.")
+        self.credentials = counter(
+            "sai_proxy_credentials", "Requests, by source and kind of the last credential used.", ("credential",)
         )
-        self.retries = Counter("sai_proxy_retries", "Further attempts at SAI.", registry=registry)
-        self.fallbacks = Counter(
-            "sai_proxy_fallbacks", "Requests that went on with the next credential.", registry=registry
-        )
-        self.credentials = Counter(
-            "sai_proxy_credentials",
-            "Requests, by source and kind of the last credential used.",
-            ("credential",),
-            registry=registry,
-        )
-        self.disconnects = Counter(
-            "sai_proxy_client_disconnects", "Clients that left early.", ("route",), registry=registry
-        )
-        self.guard_hits = Counter("sai_proxy_guard_hits", "Conversations over the context limit.", registry=registry)
-        self.unwrapped = Counter(
-            "sai_proxy_unwrapped_messages", "Messages freed of an IDE's prompt.", registry=registry
-        )
-        self.requests_in_flight = Gauge("sai_proxy_requests_in_flight", "Requests to a model now.", registry=registry)
-        self.streams_in_flight = Gauge("sai_proxy_streams_in_flight", "Streamed answers now.", registry=registry)
-        self.loop_lag = Histogram(
-            "sai_proxy_event_loop_lag_seconds", "How late the event loop wakes up.", buckets=_LAG, registry=registry
-        )
+        self.disconnects = counter("sai_proxy_client_disconnects", "Clients that left early.", ("route",))
+        self.guard_hits = counter("sai_proxy_guard_hits", "Conversations over the context limit.")
+        self.unwrapped = counter("sai_proxy_unwrapped_messages", "Messages freed of an IDE's prompt.")
+        self.requests_in_flight = gauge("sai_proxy_requests_in_flight", "Requests to a model now.")
+        self.streams_in_flight = gauge("sai_proxy_streams_in_flight", "Streamed answers now.")
+        self.loop_lag = histogram("sai_proxy_event_loop_lag_seconds", "How late the event loop wakes up.", buckets=_LAG)
 
     def observe(self, record: RequestRecord, *, route: str, status: int, duration_s: float) -> None:
         """Count a request that has ended. route: its template. status: 499 for a client that left."""

@@ -54,9 +54,10 @@ async def main() -> None:
 
     async def work(kind: str, session: aiohttp.ClientSession) -> None:
         while not ended.is_set():
-            good[kind] += await ask(session, failures)
-            if good.total() == WORKERS:
-                print("started", flush=True)
+            if await ask(session, failures):
+                good[kind] += 1
+                if good.total() == WORKERS:
+                    print("started", flush=True)
             await asyncio.sleep(0.05)
 
     timeout = aiohttp.ClientTimeout(total=30)

@@ -253,6 +253,7 @@ def test_more_replicas_and_a_new_secret_leave_the_rest_as_it_is(
     stack: None, handbook: Handbook, next_image: str
 ) -> None:
     """Each deployment repeats what was exported before it: the image, the number of replicas."""
+    handbook.env["DRAIN_DELAY"] = "1"  # from here on nobody asks while replicas are replaced
     handbook.block("export REPLICAS")
     wait_for(lambda: images_of_all() == {next_image} and settled(REPLICAS + 1), 120, "one replica more")
     handbook.block('printf %s "$NEW_KEY"')

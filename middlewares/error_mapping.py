@@ -42,16 +42,15 @@ def error_mapping_middleware(policy: FailurePolicy) -> Middleware:
         try:
             return await handler(request)
         except errors.ProxyError as exc:
-            error = exc
+            return answer(request, exc)  # kept in a variable, it would keep itself and the body alive
         except web.HTTPException as exc:
-            error = from_http_exception(exc, request)
+            return answer(request, from_http_exception(exc, request))
         except ConnectionError:
             raise  # the client has left: there is nobody to answer
         except Exception:
             if request.writer.output_size:
                 raise
             logger.exception("unexpected error")
-            error = errors.InternalError()
-        return answer(request, error)
+            return answer(request, errors.InternalError())
 
     return error_mapping

@@ -12,13 +12,7 @@ from aiohttp.typedefs import Handler, Middleware
 
 from sai_proxy.keys import RECORD, REQUEST_ID
 from sai_proxy.metrics import Metrics
-from sai_proxy.record import RequestRecord
-
-CLIENT_CLOSED_REQUEST = 499
-"""nginx' status for a client that left before its answer was complete; it is never sent."""
-
-PROBES = ("/health", "/metrics")
-"""What machines ask, every few seconds."""
+from sai_proxy.record import CLIENT_CLOSED_REQUEST, PROBES, RequestRecord
 
 logger = logging.getLogger(__name__)
 

@@ -7,8 +7,8 @@ error-mapping, so that the status in the span is the one that went out.
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from middlewares.request_record import CLIENT_CLOSED_REQUEST, PROBES
 from sai_proxy.keys import RECORD
+from sai_proxy.record import CLIENT_CLOSED_REQUEST, PROBES
 from sai_proxy.tracing import Tracing
 
 

@@ -36,7 +36,6 @@ def create_app(
     """answer_headers: put on every answer that does not set them itself. tracing: None for none."""
     policy, metrics = failure_policy(settings), Metrics()
     app = web.Application(
-        client_max_size=settings.max_body_bytes,
         middlewares=[  # outermost first; these wrap everything, unknown URLs included
             middlewares.request_record_middleware(metrics),
             *([middlewares.request_tracing_middleware(tracing)] if tracing else []),

@@ -64,20 +64,26 @@ class Interleaved:
     async def read(self) -> tuple[int, str | None]:
         index, piece = await self._pieces.get()
         if isinstance(piece, Exception):
-            raise piece
+            try:
+                raise piece
+            finally:
+                del piece  # it would keep this frame, and so itself, alive
         return index, piece
 
     def close(self) -> None:
         for pump in self._pumps:
             pump.cancel()
+        while not self._pieces.empty():  # an exception in it would keep its source, and so itself, alive
+            self._pieces.get_nowait()
 
     async def _pump(self, index: int, source: Choice) -> None:
-        piece: str | Exception | None = ""
-        while isinstance(piece, str):
+        piece: str | None = ""
+        while piece is not None:
             try:
                 piece = await source.read()
             except Exception as exc:
-                piece = exc
+                await self._pieces.put((index, exc))
+                return
             await self._pieces.put((index, piece))
 
 

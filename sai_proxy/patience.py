@@ -31,7 +31,10 @@ async def open_patiently(opening: Awaitable[C], interval_s: float, beat: Beat) -
         if not task.cancelled() and task.exception() is None:
             task.result().close()
         raise
-    return task.result()
+    try:
+        return task.result()
+    finally:
+        del task  # an exception would keep this frame, and through the task itself, alive
 
 
 async def open_all(openings: Sequence[Coroutine[Any, Any, C]]) -> list[C]:
@@ -50,6 +53,8 @@ async def open_all(openings: Sequence[Coroutine[Any, Any, C]]) -> list[C]:
             if not task.cancelled() and task.exception() is None:
                 task.result().close()
         raise
+    finally:
+        tasks.clear()  # as above
 
 
 async def read_patiently(read: Callable[[], Awaitable[T]], interval_s: float, beat: Beat) -> T:

@@ -56,15 +56,14 @@ def run_simulator(host: str, port: int) -> None:
 
 
 def _spare_the_garbage_collector() -> None:
-    """What is loaded by now stays; and a request leaves so few cycles behind that looking for them
-    every 700 objects, Python's default, costs more than it frees."""
+    """What exists by now stays; and a request leaves no large cycle behind (tests see to it), so that
+    looking for them every 700 objects, Python's default, costs more than it frees."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 50, 100)
 
 
 def _run(main: Coroutine[Any, Any, None], settings: Settings) -> None:
-    _spare_the_garbage_collector()
     stop_logging = configure_logging(verbose=settings.verbose_logging, log_file=settings.log_file)
     try:
         uvloop.run(main)
@@ -101,6 +100,7 @@ async def _serve(settings: Settings, answer_headers: dict[str, str] | None = Non
 
     tracing = _tracing(settings)
     app = create_app(settings, answer_headers=answer_headers, tracing=tracing)
+    _spare_the_garbage_collector()
     async with _metrics_port(settings, app):
         await serve_until_stopped(
             app,

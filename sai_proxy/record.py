@@ -3,6 +3,12 @@
 from dataclasses import dataclass, fields
 from typing import Any
 
+CLIENT_CLOSED_REQUEST = 499
+"""nginx' status for a client that left before its answer was complete; it is never sent."""
+
+PROBES = ("/health", "/metrics")
+"""What machines ask, every few seconds."""
+
 
 @dataclass(slots=True)
 class RequestRecord:

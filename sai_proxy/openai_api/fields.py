@@ -56,9 +56,7 @@ def route_of(model: str, routes: Mapping[str, Route]) -> Route:
     try:
         return routes[model]
     except KeyError:
-        raise ModelNotFound(
-            {"model": model[:100], "known": ", ".join(routes)}, detail=f"asked for model {model[:100]!r}"
-        ) from None
+        raise ModelNotFound({"model": model[:100], "known": ", ".join(routes)}) from None
 
 
 def read_n(n: int | None) -> int:

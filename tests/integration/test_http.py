@@ -4,10 +4,13 @@ import asyncio
 import gzip
 import json
 import re
+from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
 from sai_proxy.app import create_app
+from sai_proxy.body_budget import FREE_BYTES
 from sai_proxy.environment import read_settings
 from sai_proxy.simulator import Simulator
 from tests.conftest import StartProxy
@@ -120,30 +123,58 @@ async def test_a_body_up_to_the_limit_is_good(start_proxy: StartProxy) -> None:
     assert (await proxy.post(body + b" ")).status == 413
 
 
+async def in_pieces(body: bytes, count: int) -> AsyncIterator[bytes]:
+    """So slowly that each piece is read by itself."""
+    size = -(-len(body) // count)
+    for at in range(0, len(body), size):
+        yield body[at : at + size]
+        await asyncio.sleep(0.05)
+
+
+async def post_in_pieces(proxy: Proxy, text: str) -> tuple[int, Any]:
+    """Status and body of the answer to a body that has no declared length."""
+    body = in_pieces(json.dumps(chat(text)).encode(), 4)
+    async with proxy.session.post(f"{proxy.url}/v1/chat/completions", data=body) as response:
+        return response.status, await response.json()
+
+
+async def test_a_body_that_comes_in_pieces_is_refused_at_the_limit(start_proxy: StartProxy) -> None:
+    proxy = await start_proxy(MAX_BODY_BYTES="1000")
+    assert (await post_in_pieces(proxy, "x" * 500))[0] == 200
+    status, body = await post_in_pieces(proxy, "x" * 2_000)
+    assert (status, body["error"]["code"]) == (413, "request_too_large")
+
+
 async def test_large_bodies_are_turned_away_while_others_are_in_memory(sai: Simulator, start_proxy: StartProxy) -> None:
     proxy = await start_proxy(MAX_BUFFERED_BYTES="20000")
-    first = asyncio.ensure_future(proxy.ask("[[silence=forever]]" + "x" * 15_000, stream=True))
+    large = "x" * (FREE_BYTES + 15_000)
+    first = asyncio.ensure_future(proxy.ask("[[silence=forever]]" + large, stream=True))
     await until(lambda: sai.calls)
-    refused = await proxy.ask("x" * 15_000)
+    refused = await proxy.ask(large)
     assert (refused.status, refused.error["code"]) == (503, "server_busy")
     assert refused.headers["Retry-After"] == "2"
-    assert (await proxy.ask("x" * 1_000)).status == 200
+    status, body = await post_in_pieces(proxy, large)
+    assert (status, body["error"]["code"]) == (503, "server_busy")
+    assert (await proxy.ask("x" * 60_000)).status == 200, "ordinary requests are let in"
+    assert (await post_in_pieces(proxy, "x" * 60_000))[0] == 200
     first.cancel()
     await asyncio.wait_for(sai.calls[0].ended.wait(), 5)
-    assert (await proxy.ask("x" * 15_000)).status == 200
-    assert (await proxy.ask("x" * 30_000)).status == 200, "alone, any body that is not too long is let in"
+    assert (await proxy.ask(large)).status == 200
 
 
-async def test_a_body_in_chunks_counts_as_it_arrives(sai: Simulator, start_proxy: StartProxy) -> None:
+async def test_one_large_body_alone_is_let_in(start_proxy: StartProxy) -> None:
+    proxy = await start_proxy(MAX_BUFFERED_BYTES="1")
+    larger = "x" * (3 * FREE_BYTES)
+    assert (await proxy.ask(larger)).status == 200
+    assert (await post_in_pieces(proxy, larger))[0] == 200
+
+
+async def test_what_is_no_text_is_not_held(sai: Simulator, start_proxy: StartProxy) -> None:
     proxy = await start_proxy(MAX_BUFFERED_BYTES="20000")
-    first = asyncio.ensure_future(proxy.ask("[[silence=forever]]" + "x" * 15_000, stream=True))
+    padded = json.dumps(chat("[[silence=forever]]", stream=True)).encode() + b" " * (2 * FREE_BYTES)
+    first = asyncio.ensure_future(proxy.post(padded))
     await until(lambda: sai.calls)
-    chunk = b"3e8\r\n" + b"x" * 1000 + b"\r\n"
-    answer_head, body = await raw(
-        proxy, head("Transfer-Encoding: chunked", "Connection: close") + chunk * 9 + b"0\r\n\r\n"
-    )
-    assert answer_head.startswith(b"HTTP/1.1 503 ")
-    assert json.loads(body)["error"]["code"] == "server_busy"
+    assert (await proxy.ask("x" * (FREE_BYTES + 15_000))).status == 200
     first.cancel()
 
 

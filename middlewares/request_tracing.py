@@ -4,6 +4,8 @@ Reads RECORD and the route. Stands inside request-record, which makes the record
 error-mapping, so that the status in the span is the one that went out.
 """
 
+import asyncio
+
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
@@ -21,10 +23,16 @@ def request_tracing_middleware(tracing: Tracing) -> Middleware:
             return await handler(request)
         route = request.match_info.route.resource
         template = route.canonical if route is not None else None
-        with tracing.server_span(request.method, template, request.path, request.headers, request[RECORD]) as end:
-            status = CLIENT_CLOSED_REQUEST
+        with tracing.server_span(
+            request.method, template, request.rel_url.raw_path, request.headers, request[RECORD]
+        ) as end:
+            status = 500
             try:
                 response = await handler(request)
+            except (asyncio.CancelledError, ConnectionError):
+                status = CLIENT_CLOSED_REQUEST
+                raise
+            else:
                 status = response.status
                 return response
             finally:

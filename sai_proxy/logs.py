@@ -6,11 +6,13 @@ each line, it would cost a loaded server a sixth of its CPU.
 """
 
 import contextlib
+import io
 import json
 import logging
 import socket
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
@@ -86,8 +88,17 @@ class StdoutHandler(logging.StreamHandler[Any]):
     def emit_all(self, records: Sequence[logging.LogRecord]) -> None:
         """Like `emit` for each, in one write."""
         with contextlib.suppress(OSError, ValueError):
-            self.stream.write("".join(f"{self.format(record)}\n" for record in records))
-            self.flush()
+            self.stream.write("".join(f"{self._line(record)}\n" for record in records))
+            self.stream.flush()
+
+    def flush(self) -> None:
+        """Nothing is left to flush; and the interpreter's end, which asks, would wait for a stuck output."""
+
+    def _line(self, record: logging.LogRecord) -> str:
+        try:
+            return self.format(record)
+        except Exception as exc:  # somebody's arguments do not fit their message
+            return self.format(_warning("a log line could not be formatted", text=str(record.msg), problem=repr(exc)))
 
 
 class FileHandler(RotatingFileHandler):
@@ -121,45 +132,55 @@ class BackgroundWriter(logging.Handler):
         self._stdout = stdout
         self._others = others
         self._filled = threading.Event()
-        self._stopping = threading.Event()
-        self._writing = threading.Lock()
+        self._hurry = threading.Event()
+        self._idle = threading.Event()
+        self._stopping = False
         self._thread = threading.Thread(target=self._run, name="log writer", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
 
-    def stop(self) -> None:
-        """Write what is queued, if that can be done soon."""
-        self._stopping.set()
+    def stop(self) -> bool:
+        """Write what is queued, if that can be done soon; whether it could."""
+        self._stopping = True
+        self._hurry.set()
         self._filled.set()
         self._thread.join(STOP_TIMEOUT_S)
+        return not self._thread.is_alive()
 
     def emit(self, record: logging.LogRecord) -> None:
         if len(self._records) >= self._max_records:
             self.dropped += 1
             return
         self._records.append(record)
+        if record.levelno >= logging.ERROR:  # the process may not live for long
+            self._hurry.set()
         if not self._filled.is_set():  # setting it takes a lock and a system call
             self._filled.set()
 
     def flush(self) -> None:
-        """Write what is queued now, unless the output is stuck."""
-        if self._writing.acquire(timeout=STOP_TIMEOUT_S):
-            try:
-                self._write()
-            finally:
-                self._writing.release()
+        """Wait until what is queued has been written, unless the output is stuck."""
+        deadline = time.monotonic() + STOP_TIMEOUT_S
+        while True:
+            self._idle.clear()
+            self._hurry.set()
+            self._filled.set()
+            if not self._idle.wait(max(deadline - time.monotonic(), 0)) or not self._records:
+                return
 
     def _run(self) -> None:
-        while self._records or not self._stopping.is_set():
+        while self._records or not self._stopping:
             self._filled.wait()
-            self._stopping.wait(GATHER_S)
+            self._hurry.wait(GATHER_S)
+            self._hurry.clear()
             self._filled.clear()  # before writing, so that a line from now on wakes this thread again
-            with self._writing:
-                self._write()
+            records = [self._records.popleft() for _ in range(len(self._records))]
+            with contextlib.suppress(Exception):  # a handler's fault must not end all logging
+                self._write(records)
+            if not self._records:
+                self._idle.set()
 
-    def _write(self) -> None:
-        records = [self._records.popleft() for _ in range(len(self._records))]
+    def _write(self, records: Sequence[logging.LogRecord]) -> None:
         if not records:
             return
         self._stdout.emit_all(records)
@@ -168,9 +189,12 @@ class BackgroundWriter(logging.Handler):
                 handler.handle(record)
 
 
-def configure_logging(*, verbose: bool = False, log_file: str | None = None) -> Callable[[], None]:
-    """Set up the root logger, and return what flushes and ends it."""
+def configure_logging(*, verbose: bool = False, log_file: str | None = None) -> Callable[[], bool]:
+    """Set up the root logger, and return what flushes and ends it, and says whether that could be done:
+    a stuck output would also hold the interpreter's end."""
     _note_nothing_unused()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     stdout = StdoutHandler(sys.stdout)
     others: list[logging.Handler] = []
     failure: OSError | None = None
@@ -196,13 +220,15 @@ def configure_logging(*, verbose: bool = False, log_file: str | None = None) -> 
     if failure is not None:
         writer.handle(_warning("no log file", log_file=log_file, problem=failure.strerror))
 
-    def stop() -> None:
-        writer.stop()
+    def stop() -> bool:
+        if not writer.stop():
+            return False
         if writer.dropped:
             stdout.handle(_warning("log lines were dropped: the output was too slow", dropped=writer.dropped))
         for handler in (stdout, *others):
             with contextlib.suppress(OSError):  # a full disk says so once more
                 handler.close()
+        return True
 
     return stop
 

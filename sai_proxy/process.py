@@ -2,7 +2,9 @@
 
 import gc
 import logging
-from collections.abc import AsyncIterator, Coroutine, Mapping
+import os
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -52,7 +54,13 @@ def run_simulator(host: str, port: int) -> None:
     except KeyboardInterrupt:
         pass
     finally:
-        stop_logging()
+        _end_logging(stop_logging)
+
+
+def _end_logging(stop_logging: Callable[[], bool]) -> None:
+    """Ends the process too if its standard output is stuck: the interpreter would wait for it."""
+    if not stop_logging():
+        os._exit(1 if sys.exception() else 0)
 
 
 def _spare_the_garbage_collector() -> None:
@@ -71,7 +79,7 @@ def _run(main: Coroutine[Any, Any, None], settings: Settings) -> None:
         ports = f"{settings.port}" + (f" or {settings.metrics_port}" if settings.metrics_port else "")
         raise StartFault(f"cannot listen on {settings.host}:{ports}: {exc.strerror or exc}") from exc
     finally:
-        stop_logging()
+        _end_logging(stop_logging)
 
 
 async def _serve_demo(environ: Mapping[str, str], ignored: list[str]) -> None:

@@ -8,8 +8,10 @@ import asyncio
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from types import SimpleNamespace
 from typing import Any
 
+import aiohttp
 from yarl import URL
 
 from sai_proxy import __version__
@@ -35,10 +37,10 @@ class Tracing:
 
     def __init__(self, provider: Any, sai_url: str) -> None:
         from opentelemetry import trace
-        from opentelemetry.propagate import extract
+        from opentelemetry.propagate import extract, inject
 
         self._trace = trace
-        self._extract = extract
+        self._extract, self._inject = extract, inject
         self._provider = provider
         self._tracer = provider.get_tracer("sai_proxy", __version__)
         sai = URL(sai_url)
@@ -49,7 +51,8 @@ class Tracing:
         self, method: str, route: str | None, path: str, headers: Mapping[str, str], record: RequestRecord
     ) -> Iterator[EndSpan]:
         """A span around one request, a child of the caller's if `headers` name one (W3C). What it
-        yields takes the status that went out. route: the template of a known URL."""
+        yields takes the status that went out. route: the template of a known URL, and only of such
+        a one is the path noted; path: percent-encoded."""
         method = method if method in KNOWN_METHODS else "_OTHER"
         with self._span(
             " ".join(filter(None, ("HTTP" if method == "_OTHER" else method, route))),
@@ -57,9 +60,8 @@ class Tracing:
             kind=self._trace.SpanKind.SERVER,
             attributes={
                 "http.request.method": method,
-                "url.path": path,
                 "url.scheme": "http",
-                **({"http.route": route} if route else {}),
+                **({"http.route": route, "url.path": path} if route else {}),
             },
         ) as span:
 
@@ -67,6 +69,8 @@ class Tracing:
                 span.set_attribute("http.response.status_code", status)
                 if record.error:
                     self._fail(span, record.error, is_error=record.fault in ("sai", "proxy"))
+                elif status >= 500:
+                    self._fail(span, str(status))
 
             yield end
 
@@ -85,11 +89,11 @@ class Tracing:
                 row = ERROR_TABLE[type(exc)]
                 self._fail(span, row.code or row.type)
                 raise
-            except Exception as exc:
-                self._fail(span, type(exc).__qualname__)
+            except BaseException as exc:  # a client that leaves is a cancellation
+                self._fail(span, type(exc).__qualname__, is_error=isinstance(exc, Exception))
                 raise
             finally:
-                span.set_attributes(_answered(record))
+                span.set_attributes(_answered(record, chat.choices))
                 if record.error:  # after the first byte
                     self._fail(span, record.error)
 
@@ -104,11 +108,45 @@ class Tracing:
         if is_error:
             span.set_status(self._trace.StatusCode.ERROR)
 
-    def client_trace_config(self) -> Any:
-        """For the HTTP client: a span of each attempt at SAI, which also carries the context there."""
-        from opentelemetry.instrumentation.aiohttp_client import create_trace_config
+    def client_trace_config(self) -> aiohttp.TraceConfig:
+        """For the HTTP client: a span of each attempt at SAI, from the request to the answer's head,
+        which also carries the context there."""
+        config = aiohttp.TraceConfig()
+        config.on_request_start.append(self._attempt_starts)
+        config.on_request_end.append(self._attempt_ends)
+        config.on_request_exception.append(self._attempt_fails)
+        return config
 
-        return create_trace_config(tracer_provider=self._provider)
+    async def _attempt_starts(
+        self, _: aiohttp.ClientSession, context: SimpleNamespace, params: aiohttp.TraceRequestStartParams
+    ) -> None:
+        url = params.url
+        context.span = self._tracer.start_span(
+            params.method,
+            kind=self._trace.SpanKind.CLIENT,
+            attributes={
+                "http.request.method": params.method,
+                "url.full": str(url.with_query(None)),
+                "server.address": url.host or "",
+                "server.port": url.port or 0,
+            },
+        )
+        self._inject(params.headers, context=self._trace.set_span_in_context(context.span))
+
+    async def _attempt_ends(
+        self, _: aiohttp.ClientSession, context: SimpleNamespace, params: aiohttp.TraceRequestEndParams
+    ) -> None:
+        status = params.response.status
+        context.span.set_attribute("http.response.status_code", status)
+        if status >= 400:
+            self._fail(context.span, str(status))
+        context.span.end()
+
+    async def _attempt_fails(
+        self, _: aiohttp.ClientSession, context: SimpleNamespace, params: aiohttp.TraceRequestExceptionParams
+    ) -> None:
+        self._fail(context.span, type(params.exception).__qualname__)
+        context.span.end()
 
     async def close(self) -> None:
         """Send what has not been sent, if that can be done soon: a collector that does not answer must
@@ -134,10 +172,11 @@ def _asked(chat: ChatRequest) -> dict[str, Any]:
     return attributes
 
 
-def _answered(record: RequestRecord) -> dict[str, Any]:
+def _answered(record: RequestRecord, choices: int) -> dict[str, Any]:
+    reason = record.finish_reason if choices == 1 else None  # the record has the first choice's alone
     attributes = {
         "gen_ai.response.model": record.sai_model,
-        "gen_ai.response.finish_reasons": [record.finish_reason] if record.finish_reason else None,
+        "gen_ai.response.finish_reasons": [reason] if reason else None,
         "gen_ai.usage.input_tokens": record.prompt_tokens,
         "gen_ai.usage.output_tokens": record.completion_tokens,
     }
@@ -148,7 +187,6 @@ def make_tracing(endpoint: str, sai_url: str) -> Tracing:
     """Tracing that sends to an OTLP/HTTP endpoint, such as `http://collector:4318`. Everything else
     is set by OpenTelemetry's own variables. Raises TracingUnavailableError."""
     try:
-        import opentelemetry.instrumentation.aiohttp_client  # noqa: F401
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
         from opentelemetry.sdk.resources import OTELResourceDetector, Resource
         from opentelemetry.sdk.trace import TracerProvider

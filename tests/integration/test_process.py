@@ -10,8 +10,9 @@ import sys
 import aiohttp
 import pytest
 
+from sai_proxy.lifecycle import Lifecycle
 from sai_proxy.simulator import Simulator
-from tests.support import ROOT, chat, content_of, environment, free_port, running_process, until
+from tests.support import ROOT, Proxy, chat, content_of, environment, free_port, running_process, until
 
 
 def run(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
@@ -161,6 +162,38 @@ async def test_after_draining_there_are_no_new_connections_though_answers_run(sa
         assert not answer.done()
         assert content_of((await answer).events) == "abcd"
         assert await process.wait() == 0
+
+
+@pytest.mark.parametrize("signals", [1, 2])
+async def test_a_process_whose_output_nobody_reads_ends(sai: Simulator, signals: int) -> None:
+    port, (unread, output) = free_port(), os.pipe()
+    drain_delay = "60" if signals == 2 else "0"
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "sai_proxy", "serve"),
+        cwd=ROOT,
+        env=environment(sai.url, HOST="127.0.0.1", PORT=str(port), DRAIN_DELAY=drain_delay),
+        stdout=output,
+    )
+    os.close(output)
+    async with aiohttp.ClientSession() as session:
+        proxy = Proxy(f"http://127.0.0.1:{port}", session, Lifecycle())
+
+        async def listens() -> bool:
+            try:
+                return (await proxy.get("/health")).status == 200
+            except aiohttp.ClientConnectionError:
+                return False
+
+        while not await listens():
+            await asyncio.sleep(0.05)
+        for _ in range(20):  # a pipe holds 64 KiB: some 150 lines
+            answers = await asyncio.gather(*(proxy.ask() for _ in range(20)))
+            assert {answer.status for answer in answers} == {200}
+    for _ in range(signals):
+        process.send_signal(signal.SIGTERM)
+        await asyncio.sleep(0.02)  # two signals at once would be one
+    assert await asyncio.wait_for(process.wait(), 10) == (0 if signals == 1 else -signal.SIGTERM)
+    os.close(unread)
 
 
 @pytest.mark.parametrize("first", [signal.SIGTERM, signal.SIGINT])

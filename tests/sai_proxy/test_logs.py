@@ -10,7 +10,7 @@ import pytest
 from sai_proxy import logs
 from sai_proxy.logs import BackgroundWriter, StdoutHandler, configure_logging, current_request_id
 
-Configure = Callable[..., Callable[[], None]]
+Configure = Callable[..., Callable[[], bool]]
 logger = logging.getLogger("sai_proxy.tests")
 
 
@@ -122,13 +122,65 @@ def test_dropped_lines_are_told_at_the_end(configure: Configure, capsys: pytest.
     assert (line["level"], line["dropped"]) == ("WARNING", 3)
 
 
+def record(text: str, level: int = logging.INFO) -> logging.LogRecord:
+    return logging.makeLogRecord({"msg": text, "levelno": level})
+
+
+def written_by(handler: BackgroundWriter, output: io.StringIO) -> str:
+    handler.start()
+    assert handler.stop()
+    return output.getvalue()
+
+
 def test_a_full_queue_drops_lines_and_counts_them() -> None:
     output = io.StringIO()
     handler = BackgroundWriter(StdoutHandler(output), max_records=2)
     for _ in range(5):
-        handler.handle(logging.makeLogRecord({"msg": "line"}))
-    handler.flush()
-    assert (output.getvalue(), handler.dropped) == ("line\nline\n", 3)
+        handler.handle(record("line"))
+    assert (written_by(handler, output), handler.dropped) == ("line\nline\n", 3)
+
+
+def test_a_line_that_cannot_be_formatted_costs_no_other(
+    configure: Configure, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stop = configure()
+    logger.info("before")
+    logger.info("%d items", "three")
+    logger.info("after")
+    stop()
+    messages = [line["message"] for line in lines(capsys.readouterr().out)]
+    assert messages == ["before", "a log line could not be formatted", "after"]
+
+
+def test_a_handlers_fault_does_not_end_all_logging() -> None:
+    class Faulty(logging.Handler):
+        def handle(self, _: logging.LogRecord) -> bool:
+            raise RuntimeError("faulty")
+
+    output = io.StringIO()
+    handler = BackgroundWriter(StdoutHandler(output), [Faulty()])
+    handler.start()
+    for text in ("first", "second"):
+        handler.handle(record(text))
+        handler.flush()
+    assert output.getvalue() == "first\nsecond\n"
+    assert handler.stop()
+
+
+def test_an_error_is_written_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "GATHER_S", 3600)
+    written = threading.Event()
+
+    class Output(io.StringIO):
+        def write(self, text: str) -> int:
+            written.set()
+            return super().write(text)
+
+    handler = BackgroundWriter(StdoutHandler(Output()))
+    handler.start()
+    handler.handle(record("line", logging.ERROR))
+    assert written.wait(10)
+    assert handler.stop()
 
 
 def test_a_stuck_output_holds_nobody_back(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,12 +196,12 @@ def test_a_stuck_output_holds_nobody_back(monkeypatch: pytest.MonkeyPatch) -> No
     output = Stuck()
     handler = BackgroundWriter(StdoutHandler(output))
     handler.start()
-    handler.handle(logging.makeLogRecord({"msg": "first"}))
+    handler.handle(record("first"))
     stuck.wait()
-    handler.handle(logging.makeLogRecord({"msg": "second"}))
+    handler.handle(record("second"))
     handler.flush()
-    handler.stop()
+    assert not handler.stop()
     assert output.getvalue() == ""
     freed.set()
-    handler.stop()
+    assert handler.stop()
     assert output.getvalue() == "first\nsecond\n"

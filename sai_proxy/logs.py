@@ -161,7 +161,7 @@ class BackgroundWriter(logging.Handler):
     def flush(self) -> None:
         """Wait until what is queued has been written, unless the output is stuck."""
         deadline = time.monotonic() + STOP_TIMEOUT_S
-        while True:
+        while self._thread.is_alive():  # at the interpreter's end, which flushes too, it is not
             self._idle.clear()
             self._hurry.set()
             self._filled.set()

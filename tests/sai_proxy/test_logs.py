@@ -205,3 +205,14 @@ def test_a_stuck_output_holds_nobody_back(monkeypatch: pytest.MonkeyPatch) -> No
     freed.set()
     assert handler.stop()
     assert output.getvalue() == "first\nsecond\n"
+
+
+def test_nothing_waits_for_a_writer_that_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    handler = BackgroundWriter(StdoutHandler(io.StringIO()))
+    handler.start()
+    assert handler.stop()
+    monkeypatch.setattr(logs, "STOP_TIMEOUT_S", 3600)
+    flushing = threading.Thread(target=handler.flush, daemon=True)
+    flushing.start()
+    flushing.join(10)
+    assert not flushing.is_alive()

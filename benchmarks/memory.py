@@ -7,6 +7,7 @@ what another has left behind.
 import asyncio
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import aiohttp
@@ -19,13 +20,15 @@ MIB = 1024 * 1024
 STREAM = "[[pieces=20]][[delay=0.2]]"
 
 
-async def peak_mib(sai: Simulator, count: int, text: str, *, stream: bool, **env: str) -> tuple[float, int]:
-    """The highest resident set of a server while `count` requests ran at once, and how many of them
-    were answered with 200."""
+async def peak_mib(
+    sai: Simulator, count: int, text: str, *, stream: bool, env: Mapping[str, str], at_once: int = 1000
+) -> tuple[float, int]:
+    """The highest resident set of a server while `count` requests ran, `at_once` at a time, and how
+    many of them were answered with 200."""
     body = json.dumps(chat(text, stream=stream), ensure_ascii=False).encode()
     async with (
         running_process(environment(sai.url, **env)) as process,
-        aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session,
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=at_once)) as session,
     ):
 
         async def ask() -> bool:
@@ -50,11 +53,14 @@ async def main() -> None:
             ("idle", 1, "hi", False),
             ("100 streams at once", 100, STREAM, True),
             ("500 streams at once", 500, STREAM, True),
+            ("500 requests of 60 KiB at once", 500, "[[silence=2]]" + "x" * 60 * 1024, False),
             ("20 requests of 15 MiB at once", 20, ascii_text, False),
             ("the same, with one emoji each", 20, wide_text, False),
         ):
-            peak, good = await peak_mib(sai, count, text, stream=stream, **unlimited)
+            peak, good = await peak_mib(sai, count, text, stream=stream, env=unlimited)
             print(f"{name:32} {peak:4.0f} MiB   ({good} of {count} answered with 200)")
+        peak, _ = await peak_mib(sai, 60, ascii_text, stream=False, env={"CONTEXT_LIMIT_TOKENS": "1"}, at_once=1)
+        print(f"{'60 refusals of 15 MiB in turn':32} {peak:4.0f} MiB")
 
 
 if __name__ == "__main__":

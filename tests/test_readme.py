@@ -1,7 +1,9 @@
 """The README and the Spanish quick start are run, and the tables of all texts compared with the code."""
 
 import asyncio
+import re
 import sys
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -12,7 +14,7 @@ from sai_proxy.openai_api.chat_request import ChatCompletionRequest
 from sai_proxy.openai_api.completion_request import CompletionRequest
 from sai_proxy.openai_api.parameters import CHAT_PARAMETERS, COMPLETION_PARAMETERS, Treatment
 from tests.documents import ENGLISH, README, SPANISH, blocks, names, rows
-from tests.support import environment, running_process
+from tests.support import ROOT, environment, running_process
 
 START = README.split("## Clients", 1)[0]
 
@@ -96,3 +98,21 @@ def test_the_parameter_tables_have_every_field_of_the_requests(
     }
     assert documented == {name: tuple(treatment) for name, treatment in parameters.items()}
     assert set(parameters) == set(wire.__struct_fields__)
+
+
+def anchors(path: Path) -> set[str]:
+    """Of a text's headings, as they are linked to."""
+    headings = re.findall(r"^#+ (.*)$", path.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize(
+    "text", ["README.md", "CHANGELOG.md", "docs/design.md", "docs/operations.md", "docs/es/operaciones.md"]
+)
+def test_every_link_leads_somewhere(text: str) -> None:
+    path = ROOT / text
+    links = re.findall(r"\]\((?!http)([^)#]*)(?:#([^)]*))?\)", path.read_text())
+    for file, anchor in links:
+        target = (path.parent / file).resolve() if file else path
+        assert target.exists(), file
+        assert not anchor or anchor in anchors(target), anchor

@@ -150,7 +150,7 @@ class _Reader:
 
     def _check_ports(self, values: Mapping[str, Any]) -> None:
         if "metrics_port" in values and values["metrics_port"] == values.get("port", DEFAULT_PORT):
-            self._fault("METRICS_PORT", str(values["metrics_port"]), "a port other than PORT; none for the same port")
+            self._fault("METRICS_PORT", str(values["metrics_port"]), "a port other than PORT, or the variable unset")
 
     def _plain(self) -> dict[str, Any]:
         types = get_type_hints(Settings, include_extras=True)

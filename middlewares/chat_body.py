@@ -14,11 +14,16 @@ from aiohttp.typedefs import Handler, Middleware
 from sai_proxy import errors
 from sai_proxy.body_budget import FREE_BYTES, BodyBudget
 from sai_proxy.body_reading import read_body
+from sai_proxy.chat import ChatRequest
 from sai_proxy.endpoints import Endpoint
 from sai_proxy.keys import ANSWER, BODY_KEY, CHAT_REQUEST, LIFECYCLE, METRICS, RECORD
 
 MAX_BYTES_A_CHAR = 4
 """In UTF-8, and in Python's strings."""
+
+BYTES_A_PIECE = 64
+"""What a message, a part or a stop string takes beside its text. Measured: 420 bytes of memory for a
+message of one part, where the budget counts a tenth of what memory holds."""
 
 logger = logging.getLogger(__name__)
 
@@ -53,12 +58,21 @@ def chat_body_middleware(
             except errors.ProxyError:
                 request[ANSWER] = endpoint.likely_answer(body)
                 raise
-            if len(body) > FREE_BYTES:  # blanks and fields that SAI has no place for are gone with it
-                account.shrink_to(MAX_BYTES_A_CHAR * sum(message.chars for message in request[CHAT_REQUEST].messages))
+            if len(body) > FREE_BYTES:
+                account.settle(size_of(request[CHAT_REQUEST], len(body)))
             body = b""
             return await handler(request)
         finally:
-            account.shrink_to(0)
+            account.close()
             in_flight.dec()
 
     return chat_body
+
+
+def size_of(chat: ChatRequest, body_bytes: int) -> int:
+    """How much of a body is still held once it has been understood: blanks and fields that SAI has no
+    place for are gone with it, and many small pieces take more than they did."""
+    messages = chat.messages
+    chars = sum(message.chars for message in messages) + sum(map(len, (*chat.stops, *chat.echoes)))
+    pieces = len(messages) + sum(len(message.parts) for message in messages) + len(chat.stops)
+    return min(MAX_BYTES_A_CHAR * chars, body_bytes) + BYTES_A_PIECE * pieces

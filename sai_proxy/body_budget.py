@@ -43,8 +43,13 @@ class BodyAccount:
             self._budget.change(self._held, due)
             self._held = due
 
-    def shrink_to(self, size: int) -> None:
-        """No more than `size` bytes are still in use."""
-        due = min(max(size - FREE_BYTES, 0), self._held)
+    def settle(self, size: int) -> None:
+        """What was made of the body takes as much as `size` bytes of it did. Raises ServerBusy."""
+        due = max(size - FREE_BYTES, 0)
         self._budget.change(self._held, due)
         self._held = due
+
+    def close(self) -> None:
+        """Nothing of it is held any more."""
+        self._budget.change(self._held, 0)
+        self._held = 0

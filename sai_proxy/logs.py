@@ -177,6 +177,7 @@ class BackgroundWriter(logging.Handler):
             records = [self._records.popleft() for _ in range(len(self._records))]
             with contextlib.suppress(Exception):  # a handler's fault must not end all logging
                 self._write(records)
+            del records  # their exceptions hold what they went through
             if not self._records:
                 self._idle.set()
 

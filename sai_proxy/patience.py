@@ -26,10 +26,7 @@ async def open_patiently(opening: Awaitable[C], interval_s: float, beat: Beat) -
         while not (await asyncio.wait({task}, timeout=interval_s))[0]:
             await beat()
     except BaseException:
-        task.cancel()
-        await asyncio.wait({task})
-        if not task.cancelled() and task.exception() is None:
-            task.result().close()
+        await _abandon([task])
         raise
     try:
         return task.result()
@@ -46,15 +43,20 @@ async def open_all(openings: Sequence[Coroutine[Any, Any, C]]) -> list[C]:
     try:
         return list(await asyncio.gather(*tasks))
     except BaseException:
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
-        for task in tasks:
-            if not task.cancelled() and task.exception() is None:
-                task.result().close()
+        await _abandon(tasks)
         raise
     finally:
         tasks.clear()  # as above
+
+
+async def _abandon(tasks: "Sequence[asyncio.Future[C]]") -> None:
+    """Cancel them, and close what they have opened."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+    for task in tasks:
+        if not task.cancelled() and task.exception() is None:
+            task.result().close()
 
 
 async def read_patiently(read: Callable[[], Awaitable[T]], interval_s: float, beat: Beat) -> T:

@@ -60,7 +60,10 @@ def run_simulator(host: str, port: int) -> None:
 def _end_logging(stop_logging: Callable[[], bool]) -> None:
     """Ends the process too if its standard output is stuck: the interpreter would wait for it."""
     if not stop_logging():
-        os._exit(1 if sys.exception() else 0)
+        fault = sys.exception()
+        if fault is not None:
+            sys.stderr.write(f"{fault}\n")
+        os._exit(1 if fault else 0)
 
 
 def _spare_the_garbage_collector() -> None:

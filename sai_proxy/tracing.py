@@ -145,7 +145,8 @@ class Tracing:
     async def _attempt_fails(
         self, _: aiohttp.ClientSession, context: SimpleNamespace, params: aiohttp.TraceRequestExceptionParams
     ) -> None:
-        self._fail(context.span, type(params.exception).__qualname__)
+        name = type(params.exception).__qualname__
+        self._fail(context.span, name, is_error=isinstance(params.exception, Exception))  # or the client has left
         context.span.end()
 
     async def close(self) -> None:

@@ -5,6 +5,7 @@ import logging
 import ssl
 import sys
 import time
+import traceback
 from datetime import UTC, datetime
 
 import aiohttp
@@ -61,6 +62,8 @@ class SaiRetry(JitterRetry):
             response.close()  # the retry client drops it, with its connection still open
             if "Retry-After" in response.headers:
                 wait = template.read_retry_after(response.headers, _now())
+        else:
+            _let_go(sys.exception())  # of an attempt that nobody asks about any more
         if wait is None:
             wait = float(super().get_timeout(attempt, response))
         logger.warning(
@@ -133,6 +136,7 @@ class SaiClient:
                 retry_options=retry,
             )
         except (aiohttp.ClientError, TimeoutError) as exc:
+            _let_go(exc)
             raise self._failure(exc, retried=retry.retried) from exc
         try:
             reply = SaiReply(response, self._idle_timeout_s, self._request_timeout_s)
@@ -189,6 +193,16 @@ async def _read_start(reply: SaiReply) -> str:
             return await reply.peek(_MAX_ERROR_CHARS)
     except (errors.ProxyError, TimeoutError):
         return reply.peeked
+
+
+def _let_go(exc: BaseException | None) -> None:
+    """Empty the frames that an exception went through, and those of its causes: aiohttp keeps
+    exceptions in variables of such frames, which would keep each other, and the question, alive."""
+    seen: set[int] = set()
+    while exc is not None and id(exc) not in seen:
+        seen.add(id(exc))
+        traceback.clear_frames(exc.__traceback__)
+        exc = exc.__cause__ or exc.__context__
 
 
 def _reason(response: aiohttp.ClientResponse | None) -> str:

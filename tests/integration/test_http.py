@@ -169,6 +169,23 @@ async def test_one_large_body_alone_is_let_in(start_proxy: StartProxy) -> None:
     assert (await post_in_pieces(proxy, larger))[0] == 200
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [{"messages": [{"role": "user", "content": ""}] * 5_000}, {"stop": "x" * (3 * FREE_BYTES)}],
+    ids=["many", "stop"],
+)
+async def test_what_is_held_beside_the_text_counts(
+    fields: dict[str, Any], sai: Simulator, start_proxy: StartProxy
+) -> None:
+    proxy = await start_proxy(MAX_BUFFERED_BYTES="20000")
+    last = {"role": "user", "content": "[[silence=forever]]"}
+    body = {**chat(stream=True), **fields}
+    first = asyncio.ensure_future(proxy.post({**body, "messages": [*body["messages"], last]}))
+    await until(lambda: sai.calls)
+    assert (await proxy.ask("x" * (FREE_BYTES + 15_000))).status == 503
+    first.cancel()
+
+
 async def test_what_is_no_text_is_not_held(sai: Simulator, start_proxy: StartProxy) -> None:
     proxy = await start_proxy(MAX_BUFFERED_BYTES="20000")
     padded = json.dumps(chat("[[silence=forever]]", stream=True)).encode() + b" " * (2 * FREE_BYTES)

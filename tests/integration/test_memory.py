@@ -14,7 +14,7 @@ import pytest
 from sai_proxy.errors import ProxyError
 from sai_proxy.simulator import Simulator
 from tests.conftest import StartProxy
-from tests.support import Proxy, chat, until
+from tests.support import Proxy, chat, free_port, until
 
 
 @pytest.fixture
@@ -51,6 +51,26 @@ async def test_no_failure_outlives_its_request(body: Any, start_proxy: StartProx
     proxy = await start_proxy(CONTEXT_LIMIT_TOKENS="1000", CONTEXT_OVERFLOW="error", MAX_BODY_BYTES="30000")
     await proxy.post(body)
     await until(lambda: not proxy.lifecycle.answering)
+    assert kinds_found(uncollected) == []
+
+
+@pytest.mark.parametrize("fields", [{}, {"stream": True}, {"n": 2}, {"n": 2, "stream": True}], ids=str)
+@pytest.mark.parametrize("retries", ["0", "1"])
+async def test_no_question_outlives_a_sai_that_cannot_be_reached(
+    fields: dict[str, Any], retries: str, start_proxy: StartProxy, uncollected: list[Any]
+) -> None:
+    proxy = await start_proxy(SAI_URL=f"http://127.0.0.1:{free_port()}", MAX_RETRIES=retries)
+    assert (await proxy.ask(**fields)).status == 503
+    assert kinds_found(uncollected) == []
+
+
+@pytest.mark.parametrize("fields", [{}, {"stream": True}, {"n": 2}, {"n": 2, "stream": True}], ids=str)
+@pytest.mark.parametrize("text", ["[[silence=forever]]", "[[split=1]][[stall=2]]"])
+async def test_no_question_outlives_a_sai_that_is_too_slow(
+    fields: dict[str, Any], text: str, start_proxy: StartProxy, uncollected: list[Any]
+) -> None:
+    proxy = await start_proxy(REQUEST_TIMEOUT="0.3", STREAM_IDLE_TIMEOUT="0.2")
+    assert "upstream_timeout" in (await proxy.ask(text, **fields)).text
     assert kinds_found(uncollected) == []
 
 

@@ -19,10 +19,12 @@ def test_bodies_share_what_is_theirs() -> None:
     with pytest.raises(ServerBusy):
         second.grow_to(FREE_BYTES + 41)
     assert budget.held == 100, "what was refused is not held"
-    first.shrink_to(FREE_BYTES + 59)
-    second.grow_to(FREE_BYTES + 41)
-    first.shrink_to(0)
-    second.shrink_to(0)
+    first.settle(FREE_BYTES + 59)
+    second.settle(FREE_BYTES + 41)
+    with pytest.raises(ServerBusy):
+        first.settle(FREE_BYTES + 60)
+    first.close()
+    second.close()
     assert budget.held == 0
 
 
@@ -33,11 +35,3 @@ def test_one_body_alone_may_be_longer() -> None:
     account.grow_to(FREE_BYTES + 300)
     with pytest.raises(ServerBusy):
         budget.account().grow_to(FREE_BYTES + 1)
-
-
-def test_a_body_never_grows_by_shrinking() -> None:
-    budget = BodyBudget(100)
-    account = budget.account()
-    account.grow_to(FREE_BYTES + 10)
-    account.shrink_to(FREE_BYTES + 50)
-    assert budget.held == 10

@@ -12,11 +12,11 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from sai_proxy import errors
-from sai_proxy.body_budget import FREE_BYTES, BodyBudget
-from sai_proxy.body_reading import read_body
-from sai_proxy.chat import ChatRequest
-from sai_proxy.endpoints import Endpoint
+from sai_proxy.conversation.chat import ChatRequest
+from sai_proxy.http.admission import FREE_BYTES, BodyBudget
+from sai_proxy.http.body_reading import read_body
 from sai_proxy.keys import ANSWER, BODY_KEY, CHAT_REQUEST, LIFECYCLE, METRICS, RECORD
+from sai_proxy.openai_api.endpoints import Endpoint
 
 MAX_BYTES_A_CHAR = 4
 """In UTF-8, and in Python's strings."""

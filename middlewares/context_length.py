@@ -9,10 +9,10 @@ import logging
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from sai_proxy.error_facts import context_facts
+from sai_proxy.conversation.tokens import estimate_tokens
 from sai_proxy.errors import ContextLengthExceeded
+from sai_proxy.errors.wording import context_facts
 from sai_proxy.keys import CHAT_REQUEST, RECORD
-from sai_proxy.tokens import estimate_tokens
 
 logger = logging.getLogger(__name__)
 

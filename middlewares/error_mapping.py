@@ -11,10 +11,10 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from sai_proxy import errors
-from sai_proxy.failures import FailurePolicy
-from sai_proxy.http_errors import error_response, from_http_exception
+from sai_proxy.http.error_responses import error_response, from_http_exception
 from sai_proxy.keys import ANSWER, RECORD
 from sai_proxy.openai_api import event_stream
+from sai_proxy.openai_api.failures import FailurePolicy
 
 logger = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 from msgspec.structs import replace
 
-from sai_proxy.chat import ChatMessage, Conversation
-from sai_proxy.ide_prompt import unwrap
+from sai_proxy.conversation.chat import ChatMessage, Conversation
+from sai_proxy.conversation.ide_prompt import unwrap
 from sai_proxy.keys import CHAT_REQUEST, RECORD
 
 

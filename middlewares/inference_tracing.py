@@ -9,7 +9,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from sai_proxy.keys import CHAT_REQUEST, RECORD
-from sai_proxy.tracing import Tracing
+from sai_proxy.telemetry.tracing import Tracing
 
 
 def inference_tracing_middleware(tracing: Tracing, operation: str) -> Middleware:

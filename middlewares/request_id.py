@@ -9,9 +9,9 @@ import re
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from sai_proxy.ids import random_hex
+from sai_proxy.http.ids import random_hex
 from sai_proxy.keys import REQUEST_ID
-from sai_proxy.logs import current_request_id
+from sai_proxy.telemetry.logs import current_request_id
 
 WELL_FORMED = re.compile(r"[A-Za-z0-9._-]{1,64}")
 

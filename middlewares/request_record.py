@@ -11,8 +11,8 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from sai_proxy.keys import RECORD, REQUEST_ID
-from sai_proxy.metrics import Metrics
-from sai_proxy.record import CLIENT_CLOSED_REQUEST, PROBES, RequestRecord
+from sai_proxy.telemetry.metrics import Metrics
+from sai_proxy.telemetry.record import CLIENT_CLOSED_REQUEST, PROBES, RequestRecord
 
 logger = logging.getLogger(__name__)
 

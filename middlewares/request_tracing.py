@@ -10,8 +10,8 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from sai_proxy.keys import RECORD
-from sai_proxy.record import CLIENT_CLOSED_REQUEST, PROBES
-from sai_proxy.tracing import Tracing
+from sai_proxy.telemetry.record import CLIENT_CLOSED_REQUEST, PROBES
+from sai_proxy.telemetry.tracing import Tracing
 
 
 def request_tracing_middleware(tracing: Tracing) -> Middleware:

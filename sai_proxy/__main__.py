@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _serve(env_file: str | None, *, demo: bool) -> int:
     from sai_proxy import process
-    from sai_proxy.environment import ConfigurationFault, with_env_file
+    from sai_proxy.configuration.environment import ConfigurationFault, with_env_file
 
     try:
         process.run_server(with_env_file(os.environ, env_file), demo=demo)
@@ -79,7 +79,7 @@ def _healthcheck() -> int:
 
 
 def _check(env_file: str | None) -> int:
-    from sai_proxy.environment import ConfigurationFault, read_settings, shown_settings, with_env_file
+    from sai_proxy.configuration.environment import ConfigurationFault, read_settings, shown_settings, with_env_file
 
     try:
         settings = read_settings(with_env_file(os.environ, env_file))

@@ -11,23 +11,24 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 import middlewares
-from sai_proxy.body_budget import BodyBudget
-from sai_proxy.endpoints import Endpoint, chat_completions, completions
-from sai_proxy.failures import FailurePolicy
-from sai_proxy.handlers import answer_handler
-from sai_proxy.http_errors import SERVER_NAME
+from sai_proxy.configuration.settings import Settings
+from sai_proxy.http.admission import BodyBudget
+from sai_proxy.http.draining import Lifecycle
+from sai_proxy.http.error_responses import SERVER_NAME
+from sai_proxy.http.ids import answer_stamp
+from sai_proxy.http.pages import add_pages
 from sai_proxy.keys import LIFECYCLE, METRICS, REQUEST_ID, UPSTREAM
-from sai_proxy.lifecycle import Lifecycle
-from sai_proxy.loop_lag import watch_loop_lag
-from sai_proxy.metrics import CONTENT_TYPE, Metrics
+from sai_proxy.openai_api.endpoints import Endpoint, chat_completions, completions
+from sai_proxy.openai_api.failures import FailurePolicy
 from sai_proxy.openai_api.fields import route_of
 from sai_proxy.openai_api.models import model_body, models_body
-from sai_proxy.openapi import Health
-from sai_proxy.pages import add_pages
+from sai_proxy.openai_api.openapi import Health
+from sai_proxy.relay.handler import answer_handler
 from sai_proxy.sai_api.client import SaiClient
 from sai_proxy.sai_api.sockets import tls_setting
-from sai_proxy.settings import Settings
-from sai_proxy.tracing import Tracing
+from sai_proxy.telemetry.loop_lag import watch_loop_lag
+from sai_proxy.telemetry.metrics import CONTENT_TYPE, Metrics
+from sai_proxy.telemetry.tracing import Tracing
 
 
 def create_app(
@@ -54,8 +55,8 @@ def create_app(
 
     answer = answer_handler(policy, heartbeat_s=settings.heartbeat_seconds)
     budget = BodyBudget(settings.max_buffered_bytes)
-    chat = wrap(answer, _inference_layers(settings, chat_completions(settings.models), budget, tracing))
-    text = wrap(answer, _inference_layers(settings, completions(settings.models), budget, tracing))
+    chat = wrap(answer, _inference_layers(settings, chat_completions(settings.models, answer_stamp), budget, tracing))
+    text = wrap(answer, _inference_layers(settings, completions(settings.models, answer_stamp), budget, tracing))
     list_models, get_model = _model_handlers(settings)
     for prefix in ("", "/v1"):
         app.router.add_post(f"{prefix}/chat/completions", chat)

@@ -15,13 +15,13 @@ Of the application, written by `app`: UPSTREAM (SAI, open as long as the applica
 
 from aiohttp import web
 
-from sai_proxy.chat import ChatRequest
+from sai_proxy.conversation.chat import ChatRequest
 from sai_proxy.credentials import Credential
-from sai_proxy.lifecycle import Lifecycle
-from sai_proxy.metrics import Metrics
+from sai_proxy.http.draining import Lifecycle
 from sai_proxy.openai_api.answer_format import AnswerFormat
-from sai_proxy.record import RequestRecord
 from sai_proxy.sai_api.upstream import Upstream
+from sai_proxy.telemetry.metrics import Metrics
+from sai_proxy.telemetry.record import RequestRecord
 
 REQUEST_ID = web.RequestKey("REQUEST_ID", str)
 RECORD = web.RequestKey("RECORD", RequestRecord)

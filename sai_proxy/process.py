@@ -13,12 +13,12 @@ from aiohttp import web
 
 from sai_proxy import __version__
 from sai_proxy.app import create_app, failure_policy, metrics_app
-from sai_proxy.environment import read_settings
-from sai_proxy.logs import configure_logging
+from sai_proxy.configuration.environment import read_settings
+from sai_proxy.configuration.settings import Settings
 from sai_proxy.server import has_c_parser, serve, serve_until_stopped
-from sai_proxy.settings import Settings
 from sai_proxy.simulator import run_simulator_at, simulator
-from sai_proxy.tracing import Tracing, TracingUnavailableError, make_tracing
+from sai_proxy.telemetry.logs import configure_logging
+from sai_proxy.telemetry.tracing import Tracing, TracingUnavailableError, make_tracing
 
 logger = logging.getLogger(__name__)
 

@@ -12,10 +12,10 @@ from aiohttp.web_protocol import RequestHandler
 
 from middlewares.request_id import choose_request_id
 from sai_proxy import errors
-from sai_proxy.failures import FailurePolicy
-from sai_proxy.http_errors import SERVER_NAME, error_response, from_http_exception
+from sai_proxy.http.draining import Lifecycle
+from sai_proxy.http.error_responses import SERVER_NAME, error_response, from_http_exception
 from sai_proxy.keys import LIFECYCLE
-from sai_proxy.lifecycle import Lifecycle
+from sai_proxy.openai_api.failures import FailurePolicy
 from sai_proxy.sai_api.sockets import enable_tcp_keepalive
 
 logger = logging.getLogger(__name__)

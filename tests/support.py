@@ -17,9 +17,9 @@ import aiohttp
 import jsonschema
 
 from sai_proxy.app import create_app, failure_policy
-from sai_proxy.environment import read_settings
+from sai_proxy.configuration.environment import read_settings
+from sai_proxy.http.draining import Lifecycle
 from sai_proxy.keys import LIFECYCLE
-from sai_proxy.lifecycle import Lifecycle
 from sai_proxy.server import serve
 from sai_proxy.simulator import Simulator
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from sai_proxy.environment import PLAIN_VARIABLES, read_settings, shown_settings
-from sai_proxy.error_table import ERROR_TABLE
+from sai_proxy.configuration.environment import PLAIN_VARIABLES, read_settings, shown_settings
+from sai_proxy.errors.table import ERROR_TABLE
 from sai_proxy.openai_api.chat_request import ChatCompletionRequest
 from sai_proxy.openai_api.completion_request import CompletionRequest
 from sai_proxy.openai_api.parameters import CHAT_PARAMETERS, COMPLETION_PARAMETERS, Treatment

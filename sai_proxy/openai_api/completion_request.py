@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
-from sai_proxy.chat import ChatMessage, ChatRequest, Conversation, Route
+from sai_proxy.conversation.chat import ChatMessage, ChatRequest, Conversation, Route
 from sai_proxy.errors import EmptyArray, InvalidType, UnsupportedValue
 from sai_proxy.openai_api.decoding import decode_body
 from sai_proxy.openai_api.fields import (

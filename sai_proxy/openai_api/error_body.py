@@ -3,7 +3,7 @@
 import msgspec
 from msgspec import Struct
 
-from sai_proxy.error_table import ErrorForm
+from sai_proxy.errors.table import ErrorForm
 
 
 class ErrorObject(Struct):

@@ -5,9 +5,9 @@ from typing import Annotated, Protocol
 
 from msgspec import Meta, Struct
 
-from sai_proxy.chat import Route
+from sai_proxy.conversation.chat import Route
+from sai_proxy.conversation.tokens import CHARS_PER_TOKEN
 from sai_proxy.errors import InvalidValue, ModelNotFound, UnsupportedParameter, UnsupportedValue
-from sai_proxy.tokens import CHARS_PER_TOKEN
 
 MAX_N = 8
 """Choices of one conversation: each is a call to SAI of its own."""

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
-from sai_proxy.chat import ChatMessage
+from sai_proxy.conversation.chat import ChatMessage
 from sai_proxy.errors import InvalidType, UnsupportedContent
 
 

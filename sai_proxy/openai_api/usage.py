@@ -2,8 +2,8 @@
 
 from msgspec import Struct
 
-from sai_proxy.chat import Usage
-from sai_proxy.tokens import estimate_tokens
+from sai_proxy.conversation.chat import Usage
+from sai_proxy.conversation.tokens import estimate_tokens
 
 
 class PromptDetails(Struct):

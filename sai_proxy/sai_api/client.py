@@ -13,9 +13,9 @@ import msgspec
 from aiohttp_retry import JitterRetry, RetryClient
 
 from sai_proxy import __version__, errors
-from sai_proxy.chat import Question
+from sai_proxy.conversation.chat import Question
 from sai_proxy.credentials import Credential
-from sai_proxy.error_facts import timeout_facts
+from sai_proxy.errors.wording import timeout_facts
 from sai_proxy.sai_api import template
 from sai_proxy.sai_api.reply import SaiReply
 from sai_proxy.sai_api.sockets import make_socket

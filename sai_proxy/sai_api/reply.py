@@ -5,8 +5,8 @@ import asyncio
 import aiohttp
 
 from sai_proxy import errors
-from sai_proxy.chat import Usage
-from sai_proxy.error_facts import timeout_facts
+from sai_proxy.conversation.chat import Usage
+from sai_proxy.errors.wording import timeout_facts
 from sai_proxy.sai_api import template
 from sai_proxy.sai_api.inflate import BodyDecoder, body_decoder
 from sai_proxy.sai_api.text import TextDecoder, text_decoder

@@ -12,9 +12,9 @@ from typing import Any
 from urllib.parse import quote
 
 from sai_proxy import errors
-from sai_proxy.chat import Question, Route, Usage
+from sai_proxy.conversation.chat import Question, Route, Usage
 from sai_proxy.credentials import Credential
-from sai_proxy.error_facts import credential_facts
+from sai_proxy.errors.wording import credential_facts
 
 ACCEPT = "application/json, text/plain, */*"
 """With `*/*` in it SAI answers with bare text rather than with a quoted JSON string."""

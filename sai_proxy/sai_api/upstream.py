@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from sai_proxy.chat import Question, Usage
+from sai_proxy.conversation.chat import Question, Usage
 from sai_proxy.credentials import Credential
 
 

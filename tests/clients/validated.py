@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from sai_proxy import failures, http_errors
+from sai_proxy.http import error_responses
+from sai_proxy.openai_api import failures
 from sai_proxy.openai_api.chat_answer import ChatAnswer
 from sai_proxy.openai_api.completion_answer import TextAnswer
 from tests.support import check_schema, read_events
@@ -38,6 +39,6 @@ def every_answer_checked() -> Iterator[list[int]]:
             for name in ("opening", "delta", "finish", "closing"):
                 chunk = checked(getattr(answer, name), f"{schema}_chunk", counter, events=True)
                 patch.setattr(answer, name, chunk)
-        for module in (failures, http_errors):
+        for module in (failures, error_responses):
             patch.setattr(module, "error_body", checked(module.error_body, "error", counter, events=False))
         yield counter

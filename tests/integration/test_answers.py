@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from sai_proxy.ide_prompt import WRAPPERS
+from sai_proxy.conversation.ide_prompt import WRAPPERS
 from sai_proxy.simulator import Simulator
 from tests.conftest import StartProxy
 from tests.support import SYSTEM_COOKIE, SYSTEM_KEY, TEMPLATE, USER_KEY, Proxy, chat, check_schema

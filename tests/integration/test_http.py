@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from sai_proxy.app import create_app
-from sai_proxy.body_budget import FREE_BYTES
-from sai_proxy.environment import read_settings
+from sai_proxy.configuration.environment import read_settings
+from sai_proxy.http.admission import FREE_BYTES
 from sai_proxy.simulator import Simulator
 from tests.conftest import StartProxy
 from tests.support import Proxy, chat, check_schema, environment, until

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from sai_proxy.ide_prompt import WRAPPERS
+from sai_proxy.conversation.ide_prompt import WRAPPERS
 from sai_proxy.simulator import Simulator
 from tests.conftest import StartProxy
 from tests.support import ROOT, Proxy, chat, environment, running_process

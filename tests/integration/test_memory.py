@@ -92,5 +92,5 @@ def kinds_found(uncollected: list[Any]) -> list[str]:
 
 def is_ours(found: Any) -> bool:
     return isinstance(found, ProxyError) or type(found).__module__.startswith(
-        ("sai_proxy.chat", "sai_proxy.openai_api")
+        ("sai_proxy.conversation", "sai_proxy.openai_api")
     )

@@ -10,7 +10,7 @@ import sys
 import aiohttp
 import pytest
 
-from sai_proxy.lifecycle import Lifecycle
+from sai_proxy.http.draining import Lifecycle
 from sai_proxy.simulator import Simulator
 from tests.support import ROOT, Proxy, chat, content_of, environment, free_port, running_process, until
 

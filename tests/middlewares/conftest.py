@@ -7,9 +7,9 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient
 from aiohttp.typedefs import Handler, Middleware
 
-from sai_proxy.chat import ChatMessage, ChatRequest, Route
+from sai_proxy.conversation.chat import ChatMessage, ChatRequest, Route
 from sai_proxy.keys import BODY_KEY, CHAT_REQUEST, RECORD
-from sai_proxy.record import RequestRecord
+from sai_proxy.telemetry.record import RequestRecord
 
 Client = TestClient[web.Request, web.Application]
 StartLayer = Callable[..., Awaitable[Client]]

@@ -4,7 +4,7 @@ from aiohttp import web
 from middlewares import auth_resolution_middleware
 from sai_proxy.credentials import Credential
 from sai_proxy.keys import CREDENTIALS
-from sai_proxy.record import RequestRecord
+from sai_proxy.telemetry.record import RequestRecord
 from tests.middlewares.conftest import StartLayer
 
 KEY = Credential("key", "system", "system-key")

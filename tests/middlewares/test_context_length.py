@@ -1,8 +1,8 @@
 import pytest
 
 from middlewares import context_length_middleware
-from sai_proxy.chat import ChatMessage, ChatRequest, Route
-from sai_proxy.record import RequestRecord
+from sai_proxy.conversation.chat import ChatMessage, ChatRequest, Route
+from sai_proxy.telemetry.record import RequestRecord
 from tests.middlewares.conftest import StartLayer, answer_nothing, chat_request
 
 

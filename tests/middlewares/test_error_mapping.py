@@ -5,8 +5,8 @@ from aiohttp import web
 
 from middlewares import error_mapping_middleware
 from sai_proxy import errors
-from sai_proxy.failures import FailurePolicy
-from sai_proxy.record import RequestRecord
+from sai_proxy.openai_api.failures import FailurePolicy
+from sai_proxy.telemetry.record import RequestRecord
 from tests.middlewares.conftest import StartLayer
 
 

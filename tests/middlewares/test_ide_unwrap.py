@@ -1,10 +1,10 @@
 from aiohttp import web
 
 from middlewares import ide_unwrap_middleware
-from sai_proxy.chat import ChatMessage, ChatRequest, Route
-from sai_proxy.ide_prompt import WRAPPERS
+from sai_proxy.conversation.chat import ChatMessage, ChatRequest, Route
+from sai_proxy.conversation.ide_prompt import WRAPPERS
 from sai_proxy.keys import CHAT_REQUEST
-from sai_proxy.record import RequestRecord
+from sai_proxy.telemetry.record import RequestRecord
 from tests.middlewares.conftest import StartLayer
 
 WRAPPED = f"{WRAPPERS[0].before}Fix it{WRAPPERS[0].after} class A"

@@ -5,7 +5,7 @@ from aiohttp import web
 
 from middlewares import request_id_middleware
 from sai_proxy.keys import REQUEST_ID
-from sai_proxy.logs import current_request_id
+from sai_proxy.telemetry.logs import current_request_id
 from tests.middlewares.conftest import StartLayer
 
 

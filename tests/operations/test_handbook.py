@@ -10,8 +10,8 @@ import pytest
 from prometheus_client import Counter, Gauge, Histogram
 
 from sai_proxy import __version__
-from sai_proxy.environment import PLAIN_VARIABLES
-from sai_proxy.metrics import Metrics
+from sai_proxy.configuration.environment import PLAIN_VARIABLES
+from sai_proxy.telemetry.metrics import Metrics
 from tests.documents import ENGLISH, SPANISH, blocks, names, rows, text_of
 from tests.support import environment, running_process
 

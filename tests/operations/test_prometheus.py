@@ -16,8 +16,8 @@ import aiohttp
 import pytest
 import yaml
 
-from sai_proxy.error_table import ERROR_TABLE
-from sai_proxy.ide_prompt import WRAPPERS
+from sai_proxy.conversation.ide_prompt import WRAPPERS
+from sai_proxy.errors.table import ERROR_TABLE
 from sai_proxy.simulator import Simulator
 from tests.conftest import StartProxy
 from tests.documents import text_of

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 import yaml
 
-from sai_proxy.environment import read_settings
-from sai_proxy.tracing import CLOSE_TIMEOUT_S
+from sai_proxy.configuration.environment import read_settings
+from sai_proxy.telemetry.tracing import CLOSE_TIMEOUT_S
 from tests.documents import text_of
 from tests.support import environment
 

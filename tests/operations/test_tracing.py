@@ -10,7 +10,7 @@ from aiohttp import web
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from sai_proxy.simulator import Simulator
-from sai_proxy.tracing import CLOSE_TIMEOUT_S
+from sai_proxy.telemetry.tracing import CLOSE_TIMEOUT_S
 from tests.support import chat, environment, free_port, running_process
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"

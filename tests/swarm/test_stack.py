@@ -120,7 +120,7 @@ def test_the_image_can_have_tracing(handbook: Handbook) -> None:
     arguments = ["--build-arg", f"PYTHON_IMAGE={base}"] if base else []
     name = "sai-proxy:swarm-test-otel"
     docker("build", *arguments, "--build-arg", "EXTRAS=otel", "-t", name, str(handbook.folder), timeout=600)
-    code = "from sai_proxy.tracing import make_tracing; print(make_tracing('http://c:4318', 'http://sai'))"
+    code = "from sai_proxy.telemetry.tracing import make_tracing; print(make_tracing('http://c:4318', 'http://sai'))"
     assert "Tracing" in docker("run", "--rm", name, "python", "-c", code)
 
 

@@ -3,9 +3,9 @@ from typing import Any
 
 import pytest
 
-from sai_proxy.chat import ChatMessage, ChatRequest, Route
-from sai_proxy.error_table import describe
+from sai_proxy.conversation.chat import ChatMessage, ChatRequest, Route
 from sai_proxy.errors import InvalidRequest, ModelNotFound, ProxyError
+from sai_proxy.errors.table import describe
 from sai_proxy.openai_api.chat_request import (
     ChatCompletionRequest,
     decode_chat_request,

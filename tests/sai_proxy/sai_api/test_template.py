@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from sai_proxy import errors
-from sai_proxy.chat import ChatMessage, Question, Route, Usage
+from sai_proxy.conversation.chat import ChatMessage, Question, Route, Usage
 from sai_proxy.credentials import Credential, Kind, Source
 from sai_proxy.sai_api import template
 

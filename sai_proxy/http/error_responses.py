@@ -3,7 +3,7 @@
 from aiohttp import web
 
 from sai_proxy import errors
-from sai_proxy.error_table import ErrorForm
+from sai_proxy.errors.table import ErrorForm
 from sai_proxy.openai_api.error_body import error_body
 
 SERVER_NAME = "sai-proxy"

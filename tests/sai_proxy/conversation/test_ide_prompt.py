@@ -1,6 +1,6 @@
 import pytest
 
-from sai_proxy.ide_prompt import unwrap
+from sai_proxy.conversation.ide_prompt import unwrap
 
 BEFORE = "Determine if the following context is required to solve the task in the user's input in the chat session: \""
 

@@ -2,9 +2,15 @@ from pathlib import Path
 
 import pytest
 
-from sai_proxy.chat import Route
-from sai_proxy.environment import PLAIN_VARIABLES, ConfigurationFault, read_settings, shown_settings, with_env_file
-from sai_proxy.settings import Settings
+from sai_proxy.configuration.environment import (
+    PLAIN_VARIABLES,
+    ConfigurationFault,
+    read_settings,
+    shown_settings,
+    with_env_file,
+)
+from sai_proxy.configuration.settings import Settings
+from sai_proxy.conversation.chat import Route
 from tests.support import environment
 
 URL = "https://sai.example.com"

@@ -5,8 +5,8 @@ import re
 import pytest
 
 from sai_proxy import errors
-from sai_proxy.error_facts import context_facts, credential_facts, timeout_facts
-from sai_proxy.error_table import ERROR_TABLE, describe
+from sai_proxy.errors.table import ERROR_TABLE, describe
+from sai_proxy.errors.wording import context_facts, credential_facts, timeout_facts
 from sai_proxy.openai_api.error_body import error_body
 from tests.support import check_schema
 

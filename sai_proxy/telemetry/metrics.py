@@ -19,8 +19,8 @@ from prometheus_client import (
 )
 
 from sai_proxy import __version__
-from sai_proxy.error_table import ERROR_TABLE
-from sai_proxy.record import RequestRecord
+from sai_proxy.errors.table import ERROR_TABLE
+from sai_proxy.telemetry.record import RequestRecord
 
 M = TypeVar("M", Counter, Histogram)
 

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sai_proxy.cutting import TextCutter
+from sai_proxy.conversation.stop_sequences import TextCutter
 
 
 def cut(pieces: list[str], stops: tuple[str, ...] = (), max_chars: int | None = None) -> tuple[str, str | None]:

@@ -1,7 +1,7 @@
 import pytest
 
-from sai_proxy.body_budget import FREE_BYTES, BodyBudget
 from sai_proxy.errors import ServerBusy
+from sai_proxy.http.admission import FREE_BYTES, BodyBudget
 
 
 def test_the_beginning_of_a_body_is_free() -> None:

@@ -1,13 +1,11 @@
 """What tells one text endpoint from another: how a body becomes a question, and an answer bytes."""
 
-import time
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
-from sai_proxy.chat import ChatRequest, Route
-from sai_proxy.ids import random_hex
+from sai_proxy.conversation.chat import ChatRequest, Route
 from sai_proxy.openai_api.answer_format import AnswerFormat
 from sai_proxy.openai_api.chat_answer import ChatAnswer
 from sai_proxy.openai_api.chat_request import ChatCompletionRequest, decode_chat_request, read_chat_request
@@ -20,6 +18,9 @@ from sai_proxy.openai_api.completion_request import (
 from sai_proxy.openai_api.fields import StreamOptions, TextRequest, user_key_of
 
 Models = Mapping[str, Route]
+Stamp = Callable[[], tuple[str, int]]
+"""Makes what tells an answer from all others: random hex digits, and the time in Unix seconds."""
+
 Wire = TypeVar("Wire", bound=TextRequest)
 
 
@@ -52,6 +53,7 @@ class Endpoint(Generic[Wire]):
     def __init__(
         self,
         models: Models,
+        stamp: Stamp,
         *,
         decode: Callable[[bytes], Wire],
         read: Callable[[Wire, Models], ChatRequest],
@@ -61,6 +63,7 @@ class Endpoint(Generic[Wire]):
     ) -> None:
         self.operation = operation
         self._models = models
+        self._stamp = stamp
         self._decode = decode
         self._read = read
         self._make_answer = answer
@@ -83,19 +86,21 @@ class Endpoint(Generic[Wire]):
         return self._answer(model, glimpse.stream is True, None)
 
     def _answer(self, model: str, stream: bool | None, options: StreamOptions | None) -> AnswerFormat:
+        digits, created = self._stamp()
         return self._make_answer(
-            self._id_prefix + random_hex(24),
-            int(time.time()),
+            self._id_prefix + digits,
+            created,
             model,
             stream=bool(stream),
             include_usage=bool(options and options.include_usage),
         )
 
 
-def chat_completions(models: Models) -> Endpoint[ChatCompletionRequest]:
+def chat_completions(models: Models, stamp: Stamp) -> Endpoint[ChatCompletionRequest]:
     """`POST /v1/chat/completions`."""
     return Endpoint(
         models,
+        stamp,
         decode=decode_chat_request,
         read=read_chat_request,
         answer=ChatAnswer,
@@ -104,10 +109,11 @@ def chat_completions(models: Models) -> Endpoint[ChatCompletionRequest]:
     )
 
 
-def completions(models: Models) -> Endpoint[CompletionRequest]:
+def completions(models: Models, stamp: Stamp) -> Endpoint[CompletionRequest]:
     """`POST /v1/completions`."""
     return Endpoint(
         models,
+        stamp,
         decode=decode_completion_request,
         read=read_completion_request,
         answer=TextAnswer,

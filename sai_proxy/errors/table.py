@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 from sai_proxy import errors as e
-from sai_proxy.error_facts import Facts
+from sai_proxy.errors.wording import Facts
 
 Language = Literal["es", "en"]
 

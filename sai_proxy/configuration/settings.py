@@ -5,9 +5,9 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from sai_proxy.chat import Route
+from sai_proxy.conversation.chat import Route
 from sai_proxy.credentials import Credential
-from sai_proxy.error_table import Language
+from sai_proxy.errors.table import Language
 
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 SecondsOrNone = Annotated[float, Meta(ge=0, le=86_400)]

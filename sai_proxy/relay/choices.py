@@ -3,14 +3,14 @@
 import asyncio
 import logging
 
-from sai_proxy.chat import ChatRequest, Question
+from sai_proxy.conversation.chat import ChatRequest, Question
+from sai_proxy.conversation.stop_sequences import TextCutter
 from sai_proxy.credentials import Credential
-from sai_proxy.cutting import TextCutter
 from sai_proxy.errors import ContextLengthExceeded, RateLimited
 from sai_proxy.openai_api.usage import complete_usage
-from sai_proxy.patience import open_all
-from sai_proxy.record import RequestRecord
+from sai_proxy.relay.heartbeat import open_all
 from sai_proxy.sai_api.upstream import Reply, Upstream
+from sai_proxy.telemetry.record import RequestRecord
 
 logger = logging.getLogger(__name__)
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from sai_proxy import logs
-from sai_proxy.logs import BackgroundWriter, StdoutHandler, configure_logging, current_request_id
+from sai_proxy.telemetry import logs
+from sai_proxy.telemetry.logs import BackgroundWriter, StdoutHandler, configure_logging, current_request_id
 
 Configure = Callable[..., Callable[[], bool]]
 logger = logging.getLogger("sai_proxy.tests")

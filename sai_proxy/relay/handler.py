@@ -9,14 +9,14 @@ from aiohttp import HttpVersion11, web
 from aiohttp.typedefs import Handler
 
 from sai_proxy import errors
-from sai_proxy.choices import Choices, open_choices
-from sai_proxy.failures import FailurePolicy
 from sai_proxy.keys import ANSWER, CHAT_REQUEST, CREDENTIALS, LIFECYCLE, METRICS, RECORD, UPSTREAM
 from sai_proxy.openai_api import event_stream
 from sai_proxy.openai_api.answer_format import deltas
+from sai_proxy.openai_api.failures import FailurePolicy
 from sai_proxy.openai_api.usage import UsageBody, usage_body
-from sai_proxy.patience import open_patiently, read_patiently
-from sai_proxy.record import RequestRecord
+from sai_proxy.relay.choices import Choices, open_choices
+from sai_proxy.relay.heartbeat import open_patiently, read_patiently
+from sai_proxy.telemetry.record import RequestRecord
 
 T = TypeVar("T")
 

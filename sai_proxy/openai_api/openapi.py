@@ -7,8 +7,8 @@ import msgspec
 from msgspec import Struct
 
 from sai_proxy import __version__
-from sai_proxy.error_table import ERROR_TABLE
 from sai_proxy.errors import MethodNotAllowed, ModelNotFound, UnknownUrl
+from sai_proxy.errors.table import ERROR_TABLE
 from sai_proxy.openai_api.chat_answer import ChatCompletion, ChatCompletionChunk
 from sai_proxy.openai_api.chat_request import ChatCompletionRequest
 from sai_proxy.openai_api.completion_answer import TextCompletion

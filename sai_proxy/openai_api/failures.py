@@ -4,13 +4,13 @@ event stream's writer afterwards."""
 
 from typing import Literal, NamedTuple
 
-from sai_proxy.error_table import ErrorForm, Language, describe
+from sai_proxy.conversation.tokens import estimate_tokens
 from sai_proxy.errors import ContextLengthExceeded, ProxyError
+from sai_proxy.errors.table import ErrorForm, Language, describe
 from sai_proxy.openai_api.answer_format import AnswerFormat, deltas
 from sai_proxy.openai_api.error_body import error_body
 from sai_proxy.openai_api.event_stream import event
 from sai_proxy.openai_api.usage import usage_body
-from sai_proxy.tokens import estimate_tokens
 
 
 class FailureMessage(NamedTuple):

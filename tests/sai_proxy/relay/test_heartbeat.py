@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from sai_proxy.patience import open_patiently, read_patiently
+from sai_proxy.relay.heartbeat import open_patiently, read_patiently
 
 
 class Opened:

@@ -15,10 +15,10 @@ import aiohttp
 from yarl import URL
 
 from sai_proxy import __version__
-from sai_proxy.chat import ChatRequest
-from sai_proxy.error_table import ERROR_TABLE
+from sai_proxy.conversation.chat import ChatRequest
 from sai_proxy.errors import ProxyError
-from sai_proxy.record import RequestRecord
+from sai_proxy.errors.table import ERROR_TABLE
+from sai_proxy.telemetry.record import RequestRecord
 
 KNOWN_METHODS = {"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "CONNECT"}
 

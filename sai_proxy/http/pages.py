@@ -11,7 +11,7 @@ import swagger_ui_bundle
 from aiohttp import web
 
 from sai_proxy import __version__
-from sai_proxy.openapi import Welcome, openapi_document
+from sai_proxy.openai_api.openapi import Welcome, openapi_document
 
 _UI = swagger_ui_bundle.swagger_ui_path
 _ASSETS = {"swagger-ui.css": "text/css", "swagger-ui-bundle.js": "text/javascript", "favicon-32x32.png": "image/png"}

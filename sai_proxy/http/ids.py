@@ -1,5 +1,6 @@
 """Identifiers: unlike any other, and no secrets."""
 
+import time
 from random import Random
 
 _random = Random()  # noqa: S311 (seeded by the system once; asking it for each id costs a system call)
@@ -8,3 +9,8 @@ _random = Random()  # noqa: S311 (seeded by the system once; asking it for each 
 def random_hex(digits: int) -> str:
     """`digits` random hex digits."""
     return f"{_random.getrandbits(4 * digits):0{digits}x}"
+
+
+def answer_stamp() -> tuple[str, int]:
+    """Hex digits for an answer's id, and the time in Unix seconds."""
+    return random_hex(24), int(time.time())

@@ -14,10 +14,10 @@ from urllib.parse import urlsplit
 import msgspec
 from dotenv.parser import parse_stream
 
-from sai_proxy.chat import Route
+from sai_proxy.configuration.settings import DEFAULT_PORT, Settings
+from sai_proxy.conversation.chat import Route
 from sai_proxy.credentials import Credential, make_credential
 from sai_proxy.errors import CredentialUnusable
-from sai_proxy.settings import DEFAULT_PORT, Settings
 
 T = TypeVar("T")
 

@@ -1,8 +1,6 @@
 """Values for the placeholders of the error table's wordings."""
 
-from sai_proxy.credentials import Kind, Source
-
-_CREDENTIALS: dict[tuple[Source, Kind], dict[str, str]] = {
+_CREDENTIALS: dict[tuple[str, str], dict[str, str]] = {
     ("user", "key"): {"es": "la API Key proporcionada", "en": "the API key given (the user's key)"},
     ("user", "cookie"): {"es": "la cookie de sesión proporcionada", "en": "the session cookie given (the user's)"},
     ("system", "key"): {"es": "la API Key del sistema", "en": "the system's API key"},
@@ -15,7 +13,7 @@ _OWN_KEY = {
 }
 
 
-def credential_facts(source: Source, kind: Kind) -> dict[str, str]:
+def credential_facts(source: str, kind: str) -> dict[str, str]:
     """Facts for the wordings that name the credential which was used, never its value: at the start
     of a sentence and (`_mid`) inside one."""
     facts = dict(_OWN_KEY) if source == "system" else dict.fromkeys(_OWN_KEY, "")

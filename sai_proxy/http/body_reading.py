@@ -5,8 +5,8 @@ import asyncio
 from aiohttp import web
 
 from sai_proxy import errors
-from sai_proxy.body_budget import BodyAccount
-from sai_proxy.record import RequestRecord
+from sai_proxy.http.admission import BodyAccount
+from sai_proxy.telemetry.record import RequestRecord
 
 
 async def read_body(

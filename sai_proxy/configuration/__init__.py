@@ -1,0 +1,1 @@
+"""Settings, and how the environment becomes them. Nothing else reads the environment."""

@@ -5,8 +5,10 @@ from middlewares.request_tracing import request_tracing_middleware
 from middlewares.request_id import request_id_middleware
 from middlewares.error_mapping import error_mapping_middleware
 from middlewares.cors import cors_headers, cors_middleware
-from middlewares.chat_body import chat_body_middleware
+from middlewares.admission import admission_middleware
+from middlewares.request_body import request_body_middleware
 from middlewares.auth_resolution import auth_resolution_middleware
+from middlewares.chat_body import chat_body_middleware
 from middlewares.ide_unwrap import ide_unwrap_middleware
 from middlewares.context_length import context_length_middleware
 from middlewares.inference_tracing import inference_tracing_middleware
@@ -18,8 +20,10 @@ __all__ = [
     "error_mapping_middleware",
     "cors_middleware",
     "cors_headers",
-    "chat_body_middleware",
+    "admission_middleware",
+    "request_body_middleware",
     "auth_resolution_middleware",
+    "chat_body_middleware",
     "ide_unwrap_middleware",
     "context_length_middleware",
     "inference_tracing_middleware",

@@ -1,17 +1,21 @@
 """Decides with which credentials SAI may be asked, in which order.
 
-Reads the request's headers and BODY_KEY; writes CREDENTIALS; raises AuthenticationFailed. Stands
-before everything that costs more, and after the body, which may hold the user's key.
+Reads the request's headers and, for a key of the user's in it, BODY; writes CREDENTIALS; raises
+AuthenticationFailed. Stands before everything that costs more: the body has arrived, but of it only the
+key is looked at.
 """
 
+import hashlib
 import hmac
+import os
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from sai_proxy.credentials import Credential, credential_chain, first_key, make_credential
+from sai_proxy.credentials import Credential, bare_key, credential_chain, first_key, make_credential
 from sai_proxy.errors import AccessTokenRequired
-from sai_proxy.keys import BODY_KEY, CREDENTIALS, RECORD
+from sai_proxy.keys import BODY, CREDENTIALS, HOLDING, RECORD
+from sai_proxy.openai_api.fields import user_key_in
 
 
 def auth_resolution_middleware(
@@ -20,14 +24,26 @@ def auth_resolution_middleware(
     system_cookie: Credential | None,
     access_tokens: frozenset[str] = frozenset(),
     placeholders: frozenset[str] = frozenset(),
+    name_holders: bool = False,
 ) -> Middleware:
     """access_tokens: if any, only a request with one of them may use the system's credentials, be it
-    as the first or as the fallback."""
+    as the first or as the fallback. name_holders: whether requests are counted by who asks."""
     tokens = [token.encode() for token in access_tokens]
+    hash_key = os.urandom(16)
 
     def is_token(text: str) -> bool:
         given = text.encode("utf-8", "surrogateescape")
         return any(hmac.compare_digest(given, token) for token in tokens)
+
+    def holds_token(text: str) -> bool:
+        return is_token(bare_key(text)) or any(is_token(word.strip(",;\"'")) for word in text.split())
+
+    def holder_of(request: web.Request, user: Credential | None, bearer: str | None) -> str:
+        """A name for whoever asks: a hash of their key or token, or the address of one who has neither."""
+        own = user.value if user else bearer if tokens and bearer else None
+        if own is None:
+            return request.remote or ""
+        return hashlib.blake2b(own.encode("utf-8", "surrogateescape"), key=hash_key, digest_size=16).hexdigest()
 
     @web.middleware
     async def auth_resolution(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -35,14 +51,14 @@ def auth_resolution_middleware(
         admitted = not tokens or (bearer is not None and is_token(bearer))
         headers = request.headers
         candidates: list[tuple[str, str | None]] = [
-            ("body", request[BODY_KEY]),
+            ("body", user_key_in(request[BODY])),
             ("user_api_key", headers.get("user_api_key")),
             ("x-user-api-key", headers.get("x-user-api-key")),  # nginx drops names with an underscore
             ("bearer", bearer),
             ("x-api-key", headers.get("x-api-key")),
         ]
         if tokens:  # a token is ours, and no key for SAI wherever it stands
-            candidates = [(place, text) for place, text in candidates if not (text and is_token(text.strip()))]
+            candidates = [(place, text) for place, text in candidates if not (text and holds_token(text))]
         found = first_key(candidates, placeholders)
         request[RECORD].ignored_keys = found.ignored or None
         user = make_credential(found.key, "user") if found.key else None
@@ -52,6 +68,8 @@ def auth_resolution_middleware(
         request[CREDENTIALS] = chain
         request[RECORD].credential = chain[0].label
         request[RECORD].key_place = found.place
+        if name_holders:
+            request[HOLDING].name(holder_of(request, user, bearer))
         return await handler(request)
 
     return auth_resolution
@@ -59,4 +77,4 @@ def auth_resolution_middleware(
 
 def _bearer(request: web.Request) -> str | None:
     scheme, _, value = request.headers.get("Authorization", "").partition(" ")
-    return value.strip() if scheme.lower() == "bearer" else None
+    return bare_key(value) if scheme.lower() == "bearer" else None

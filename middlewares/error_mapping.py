@@ -42,7 +42,9 @@ def error_mapping_middleware(policy: FailurePolicy) -> Middleware:
         try:
             return await handler(request)
         except errors.ProxyError as exc:
-            return answer(request, exc)  # kept in a variable, it would keep itself and the body alive
+            if request.writer.output_size:
+                raise ConnectionAbortedError("an answer has already begun") from exc
+            return answer(request, exc)
         except web.HTTPException as exc:
             return answer(request, from_http_exception(exc, request))
         except ConnectionError:

@@ -12,7 +12,7 @@ from aiohttp.typedefs import Handler, Middleware
 
 from sai_proxy.keys import RECORD, REQUEST_ID
 from sai_proxy.telemetry.metrics import Metrics
-from sai_proxy.telemetry.record import CLIENT_CLOSED_REQUEST, PROBES, RequestRecord
+from sai_proxy.telemetry.record import CLIENT_CLOSED_REQUEST, CLIENT_STALLED, PROBES, RequestRecord
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +45,8 @@ def request_record_middleware(metrics: Metrics) -> Middleware:
             response = await handler(request)
         except (asyncio.CancelledError, ConnectionError):
             record.client_disconnected = True
+            if getattr(request.protocol, "write_stalled", False):
+                record.error, record.fault = CLIENT_STALLED, "caller"
             status = CLIENT_CLOSED_REQUEST
             raise
         else:

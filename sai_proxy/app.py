@@ -4,20 +4,22 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
+from msgspec import UNSET, UnsetType
 
 import middlewares
 from sai_proxy.configuration.settings import Settings
-from sai_proxy.http.admission import BodyBudget
+from sai_proxy.http.admission import Admission
 from sai_proxy.http.draining import Lifecycle
 from sai_proxy.http.error_responses import SERVER_NAME
 from sai_proxy.http.ids import answer_stamp
+from sai_proxy.http.memory_pressure import is_short_of_memory, memory_limit
 from sai_proxy.http.pages import add_pages
-from sai_proxy.keys import LIFECYCLE, METRICS, REQUEST_ID, UPSTREAM
+from sai_proxy.keys import ADMISSION, LIFECYCLE, METRICS, REQUEST_ID, UPSTREAM
 from sai_proxy.openai_api.endpoints import Endpoint, chat_completions, completions
 from sai_proxy.openai_api.failures import FailurePolicy
 from sai_proxy.openai_api.fields import route_of
@@ -29,6 +31,9 @@ from sai_proxy.sai_api.sockets import tls_setting
 from sai_proxy.telemetry.loop_lag import watch_loop_lag
 from sai_proxy.telemetry.metrics import CONTENT_TYPE, Metrics
 from sai_proxy.telemetry.tracing import Tracing
+
+MEMORY_INTERVAL_S = 0.5
+METRICS_PORT_BYTES = 1024 * 1024
 
 
 def create_app(
@@ -49,18 +54,20 @@ def create_app(
         app.on_response_prepare.append(middlewares.cors_headers(settings.cors_origins))
     app[LIFECYCLE] = Lifecycle()
     app[METRICS] = metrics
+    admission = app[ADMISSION] = make_admission(settings)
+    metrics.connections.set_function(lambda: admission.connections)
+    metrics.held_bytes.set_function(lambda: admission.held)
     app.cleanup_ctx.append(_sai(settings, tracing))
     app.cleanup_ctx.append(_loop_watch)
     app.on_response_prepare.append(_finish_headers(answer_headers or {}))
 
-    answer = answer_handler(policy, heartbeat_s=settings.heartbeat_seconds)
-    budget = BodyBudget(settings.max_buffered_bytes)
-    chat = wrap(answer, _inference_layers(settings, chat_completions(settings.models, answer_stamp), budget, tracing))
-    text = wrap(answer, _inference_layers(settings, completions(settings.models, answer_stamp), budget, tracing))
+    answer = answer_handler(policy, heartbeat_s=settings.heartbeat_seconds, deadline_s=settings.request_deadline)
+    for endpoint in (chat_completions(settings.models, answer_stamp), completions(settings.models, answer_stamp)):
+        handler = wrap(answer, _inference_layers(settings, endpoint, admission, tracing))
+        for prefix in ("", "/v1"):
+            app.router.add_post(prefix + endpoint.path, handler)
     list_models, get_model = _model_handlers(settings)
     for prefix in ("", "/v1"):
-        app.router.add_post(f"{prefix}/chat/completions", chat)
-        app.router.add_post(f"{prefix}/completions", text)
         app.router.add_get(f"{prefix}/models", list_models)
         app.router.add_get(f"{prefix}/models/{{id:.+}}", get_model)
     if settings.metrics_port is None:
@@ -80,20 +87,33 @@ def failure_policy(settings: Settings) -> FailurePolicy:
     )
 
 
+def make_admission(settings: Settings) -> Admission:
+    """What all requests together may hold."""
+    return Admission(
+        max_requests=settings.max_concurrent_requests,
+        max_bytes=settings.max_buffered_bytes,
+        max_per_key=settings.max_concurrent_per_key,
+        max_connections=settings.max_connections,
+    )
+
+
 def _inference_layers(
-    settings: Settings, endpoint: Endpoint[Any], budget: BodyBudget, tracing: Tracing | None
+    settings: Settings, endpoint: Endpoint[Any], admission: Admission, tracing: Tracing | None
 ) -> list[Middleware]:
-    """The layers of what asks SAI, outermost first."""
+    """The layers of what asks SAI, outermost first: whether there is room, who asks, what is asked."""
     return [
-        middlewares.chat_body_middleware(
-            endpoint, budget, max_bytes=settings.max_body_bytes, timeout_s=settings.body_timeout
+        middlewares.admission_middleware(admission, settings.cors_origins),
+        middlewares.request_body_middleware(
+            endpoint, max_bytes=settings.max_body_bytes, timeout_s=settings.body_timeout
         ),
         middlewares.auth_resolution_middleware(
             system_key=settings.system_key,
             system_cookie=settings.system_cookie,
             access_tokens=settings.access_tokens,
             placeholders=settings.placeholder_keys,
+            name_holders=settings.max_concurrent_per_key is not None,
         ),
+        middlewares.chat_body_middleware(endpoint),
         *([middlewares.ide_unwrap_middleware()] if settings.ide_unwrap else []),
         middlewares.context_length_middleware(settings.context_limit_tokens),
         *([middlewares.inference_tracing_middleware(tracing, endpoint.operation)] if tracing else []),
@@ -116,10 +136,16 @@ def _sai(settings: Settings, tracing: Tracing | None) -> Callable[[web.Applicati
             connect_timeout_s=settings.sai_connect_timeout,
             idle_timeout_s=settings.stream_idle_timeout,
             max_retries=settings.max_retries,
+            retry_statuses=settings.retry_statuses,
+            max_answer_bytes=settings.max_answer_bytes,
+            targets={route.template_id for route in settings.models.values()},
             tls=tls_setting(verify=settings.sai_tls_verify, ca_file=settings.sai_ca_file),
             trace_configs=[tracing.client_trace_config()] if tracing else None,
         )
         app[UPSTREAM] = client
+        metrics = app[METRICS]
+        metrics.open_circuits.set_function(lambda: len(client.open_circuits))
+        metrics.resting_credentials.set_function(lambda: len(client.rests))
         yield
         await client.close()
 
@@ -128,14 +154,24 @@ def _sai(settings: Settings, tracing: Tracing | None) -> Callable[[web.Applicati
 
 async def _loop_watch(app: web.Application) -> AsyncIterator[None]:
     watching = asyncio.create_task(watch_loop_lag(app[METRICS].loop_lag))
+    memory = asyncio.create_task(_watch_memory(app[ADMISSION]))
     yield
     watching.cancel()
+    memory.cancel()
+
+
+async def _watch_memory(admission: Admission) -> None:
+    limit = memory_limit()
+    while limit is not None:
+        admission.under_pressure = is_short_of_memory(limit)
+        await asyncio.sleep(MEMORY_INTERVAL_S)
 
 
 def metrics_app(main: web.Application) -> web.Application:
     """An application with nothing but the `/metrics` of `main`, for a port of its own."""
     app = web.Application()
     app[METRICS], app[LIFECYCLE] = main[METRICS], main[LIFECYCLE]
+    app[ADMISSION] = Admission(max_requests=100, max_bytes=METRICS_PORT_BYTES, max_connections=100)
     app.on_response_prepare.append(_finish_headers({}))
     app.router.add_get("/metrics", get_metrics)
     return app
@@ -175,8 +211,9 @@ def _model_handlers(settings: Settings) -> tuple[Handler, Handler]:
     return list_models, get_model
 
 
-def _health_response(status: str, code: int = 200) -> web.Response:
-    return web.Response(status=code, body=msgspec.json.encode(Health(status)), content_type="application/json")
+def _health_response(status: str, code: int = 200, sai: Literal["ok", "failing"] | UnsetType = UNSET) -> web.Response:
+    body = msgspec.json.encode(Health(status, sai=sai))
+    return web.Response(status=code, body=body, content_type="application/json")
 
 
 async def _health(_: web.Request) -> web.Response:
@@ -188,5 +225,7 @@ async def _liveness(_: web.Request) -> web.Response:
 
 
 async def _readiness(request: web.Request) -> web.Response:
-    """Says nothing of SAI: one outage of SAI's must not make the balancer drop every replica."""
-    return _health_response("draining", 503) if request.app[LIFECYCLE].draining else _health_response("ready")
+    """SAI's state is in the body alone: one outage of SAI's must not make the balancer drop every replica."""
+    if request.app[LIFECYCLE].draining:
+        return _health_response("draining", 503)
+    return _health_response("ready", sai="failing" if request.app[UPSTREAM].open_circuits else "ok")

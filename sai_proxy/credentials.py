@@ -1,10 +1,11 @@
 """Credentials for SAI: where they may stand in a request, and which ones to try in which order."""
 
-import json
+import html
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
+from urllib.parse import unquote
 
 from sai_proxy.errors import CredentialUnusable
 
@@ -15,7 +16,11 @@ COOKIE_NAME = ".AspNetCore.Cookies"
 MAX_KEY_CHARS = 8 * 1024
 MAX_COOKIE_CHARS = 32 * 1024
 
+_JSON_ESCAPE = re.compile(r'\\(?:u([0-9a-fA-F]{4})|(["\\/]))')
+_MAX_NESTED_FORMS = 3
+
 _NAMED_COOKIE = re.compile(r"[^=;,\s]+=[^=]")
+_BEARER = re.compile(r"^(?:bearer(?:\s+|$))+", re.IGNORECASE)
 _HEADER_SAFE = re.compile(r"[\x20-\x7e]+")
 
 Kind = Literal["key", "cookie"]
@@ -41,13 +46,35 @@ class Credential:
         return ("Cookie" if self.kind == "cookie" else "X-Api-Key", self.value)
 
     def mask(self, text: str) -> str:
-        """`text` without this credential, in whatever form it stands there: as it is, as JSON writes
-        it, and a cookie without its name."""
+        """`text` without this credential, in whatever form it stands there: as it is, a cookie without its
+        name, and either as JSON, URLs or HTML write it. A text that holds such a form comes back in its
+        plain one."""
         values = {self.value, *(pair.partition("=")[2] for pair in self.value.split("; ") if self.kind == "cookie")}
-        forms = values | {json.dumps(value)[1:-1] for value in values}
-        for form in sorted(filter(None, forms), key=len, reverse=True):
-            text = text.replace(form, "***")
+        secrets = sorted(filter(None, values), key=len, reverse=True)
+        for _ in range(_MAX_NESTED_FORMS):
+            for secret in secrets:
+                text = text.replace(secret, "***")
+            plain = next((form for form in _plain_forms(text) if any(secret in form for secret in secrets)), None)
+            if plain is None:
+                break
+            text = plain
         return text
+
+
+def _plain_forms(text: str) -> Iterator[str]:
+    """What `text` may stand for, if it was escaped, once or twice."""
+    for undo in _UNESCAPES:
+        once = undo(text)
+        if once != text:
+            yield once
+            yield from (twice for again in _UNESCAPES if (twice := again(once)) != once)
+
+
+def _unescape_json(text: str) -> str:
+    return _JSON_ESCAPE.sub(lambda match: chr(int(match[1], 16)) if match[1] else match[2], text)
+
+
+_UNESCAPES: tuple[Callable[[str], str], ...] = (_unescape_json, unquote, html.unescape)
 
 
 def make_credential(text: str, source: Source, *, cookie: bool = False) -> Credential:
@@ -74,14 +101,19 @@ class FoundKey(NamedTuple):
     ignored: list[str]
 
 
+def bare_key(text: str) -> str:
+    """A key as it stands in a header or a field, without blanks and without the `Bearer` that some put before it."""
+    return _BEARER.sub("", text.strip())
+
+
 def first_key(candidates: Iterable[tuple[str, str | None]], placeholders: frozenset[str]) -> FoundKey:
-    """The first candidate (place, text) that is a key at all: trimmed, not empty, not one of
+    """The first candidate (place, text) that is a key at all: bare, not empty, not one of
     `placeholders` (given in lower case, compared in any)."""
     ignored: list[str] = []
     for place, text in candidates:
         if text is None:
             continue
-        key = text.strip()
+        key = bare_key(text)
         if key and key.lower() not in placeholders:
             return FoundKey(key, place, ignored)
         ignored.append(f"{place}: {'placeholder' if key else 'empty'}")

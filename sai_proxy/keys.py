@@ -4,19 +4,21 @@
 |--------------|--------------------------------|---------------------------------------------|
 | REQUEST_ID   | request_id                     | request_record, app                         |
 | RECORD       | request_record                 | all layers and handlers, which fill it      |
-| ANSWER       | chat_body                      | error_mapping, handlers                     |
-| CHAT_REQUEST | chat_body; ide_unwrap replaces | ide_unwrap, context_length, handlers        |
-| BODY_KEY     | chat_body                      | auth_resolution                             |
-| CREDENTIALS  | auth_resolution                | handlers                                    |
+| HOLDING      | admission                      | request_body, auth_resolution, chat_body, relay |
+| BODY         | request_body; chat_body empties | auth_resolution, chat_body                 |
+| CREDENTIALS  | auth_resolution                | relay                                       |
+| CHAT_REQUEST | chat_body; ide_unwrap replaces; relay lets its text go | ide_unwrap, context_length, relay |
+| ANSWER       | chat_body, else request_body   | error_mapping, relay                        |
 
 Of the application, written by `app`: UPSTREAM (SAI, open as long as the application runs), LIFECYCLE
-(whether it is about to stop) and METRICS.
+(whether it is about to stop), ADMISSION (what all requests hold) and METRICS.
 """
 
 from aiohttp import web
 
 from sai_proxy.conversation.chat import ChatRequest
 from sai_proxy.credentials import Credential
+from sai_proxy.http.admission import Admission, Holding
 from sai_proxy.http.draining import Lifecycle
 from sai_proxy.openai_api.answer_format import AnswerFormat
 from sai_proxy.sai_api.upstream import Upstream
@@ -27,9 +29,11 @@ REQUEST_ID = web.RequestKey("REQUEST_ID", str)
 RECORD = web.RequestKey("RECORD", RequestRecord)
 ANSWER: web.RequestKey[AnswerFormat] = web.RequestKey("ANSWER")
 CHAT_REQUEST = web.RequestKey("CHAT_REQUEST", ChatRequest)
-BODY_KEY: web.RequestKey[str | None] = web.RequestKey("BODY_KEY")
+BODY: web.RequestKey[bytes | bytearray] = web.RequestKey("BODY")
+HOLDING = web.RequestKey("HOLDING", Holding)
 CREDENTIALS: web.RequestKey[tuple[Credential, ...]] = web.RequestKey("CREDENTIALS")
 
 UPSTREAM: web.AppKey[Upstream] = web.AppKey("UPSTREAM")
+ADMISSION = web.AppKey("ADMISSION", Admission)
 METRICS = web.AppKey("METRICS", Metrics)
 LIFECYCLE = web.AppKey("LIFECYCLE", Lifecycle)

@@ -1,6 +1,5 @@
 """The process: settings, logging, the event loop, and the server or the simulator in it."""
 
-import gc
 import logging
 import os
 import sys
@@ -66,14 +65,6 @@ def _end_logging(stop_logging: Callable[[], bool]) -> None:
         os._exit(1 if fault else 0)
 
 
-def _spare_the_garbage_collector() -> None:
-    """What exists by now stays; and a request leaves no large cycle behind (tests see to it), so that
-    looking for them every 700 objects, Python's default, costs more than it frees."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 50, 100)
-
-
 def _run(main: Coroutine[Any, Any, None], settings: Settings) -> None:
     stop_logging = configure_logging(verbose=settings.verbose_logging, log_file=settings.log_file)
     try:
@@ -111,7 +102,6 @@ async def _serve(settings: Settings, answer_headers: dict[str, str] | None = Non
 
     tracing = _tracing(settings)
     app = create_app(settings, answer_headers=answer_headers, tracing=tracing)
-    _spare_the_garbage_collector()
     async with _metrics_port(settings, app):
         await serve_until_stopped(
             app,
@@ -119,6 +109,7 @@ async def _serve(settings: Settings, answer_headers: dict[str, str] | None = Non
             settings.port,
             drain_delay_s=settings.drain_delay,
             shutdown_timeout_s=settings.shutdown_timeout,
+            write_timeout_s=settings.write_timeout,
             policy=failure_policy(settings),
             answer_headers=answer_headers,
             announce=announce,

@@ -3,18 +3,24 @@
 import asyncio
 import logging
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from typing import Any, ClassVar
 
-from aiohttp import http_parser, web
+from aiohttp import HttpVersion11, StreamReader, http_parser, web
 from aiohttp.web_protocol import RequestHandler
 
 from middlewares.request_id import choose_request_id
 from sai_proxy import errors
+from sai_proxy.errors.table import ErrorForm
+from sai_proxy.http.admission import Admission
 from sai_proxy.http.draining import Lifecycle
 from sai_proxy.http.error_responses import SERVER_NAME, error_response, from_http_exception
-from sai_proxy.keys import LIFECYCLE
+from sai_proxy.http.half_close import INTERIM_RESPONSE, PROBE_PAUSES_S, HalfCloseProbe
+from sai_proxy.http.ids import random_hex
+from sai_proxy.keys import ADMISSION, LIFECYCLE
+from sai_proxy.openai_api.error_body import error_body
 from sai_proxy.openai_api.failures import FailurePolicy
 from sai_proxy.sai_api.sockets import enable_tcp_keepalive
 
@@ -22,6 +28,9 @@ logger = logging.getLogger(__name__)
 
 MAX_HEADER_BYTES = 48 * 1024
 """A session cookie can reach 32 KiB, and aiohttp's default of 8 KiB would refuse it."""
+
+MAX_HEAD_BYTES = 64 * 1024
+"""Of all header fields of one request together."""
 
 KEEPALIVE_TIMEOUT_S = 75
 """Also the deadline for a request's headers. Above the 60 s after which common load balancers drop
@@ -34,17 +43,122 @@ LINGERING_TIME_S = 5
 """How long the rest of a refused body is read away, so that its client gets to read the refusal."""
 
 
-class ProxyProtocol(RequestHandler):
-    """One connection, on which even what aiohttp refuses before any middleware (malformed HTTP, an
-    unmet expectation) is answered in OpenAI's error form and without echoing what was sent."""
+class ProxyProtocol(HalfCloseProbe, RequestHandler):
+    """One connection, with what aiohttp does not bound: how many there are, how long a request's head may
+    be in all, and how long a client may let what is written to it wait.
+
+    Even what is refused before any middleware (malformed HTTP, an unmet expectation) is answered in
+    OpenAI's error form and without echoing what was sent. write_stalled: whether the client was cut off
+    since it did not read.
+    """
 
     policy = FailurePolicy()
     always: ClassVar[dict[str, str]] = {}
+    admission: ClassVar[Admission]
+    write_timeout_s: ClassVar[float] = 60
+
+    write_stalled = False
+    _turned_away = False
+    _head_bytes = 0
+    _last_payload: StreamReader | None = None
+    _write_deadline: asyncio.TimerHandle | None = None
+    _probing: asyncio.Task[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        admitted = self.admission.connect()
         super().connection_made(transport)
         if (sock := transport.get_extra_info("socket")) is not None:
             enable_tcp_keepalive(sock)
+        if not admitted:
+            self._turn_away(self.admission.refusal("connections", f"{self.admission.connections} connections are open"))
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self.admission.disconnect()
+        self._hold_head(0)
+        self._last_payload = None
+        if self._write_deadline is not None:
+            self._write_deadline.cancel()
+        if self._probing is not None:
+            self._probing.cancel()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._turned_away:
+            return
+        payload, count = self._last_payload, self._request_count
+        in_body = payload is not None and not payload.is_eof()
+        super().data_received(data)
+        if self._request_count != count:
+            self._hold_head(0)
+            if self._messages:
+                message, self._last_payload = self._messages[-1]
+                if len(data) > MAX_HEAD_BYTES and _size_of(message) > MAX_HEAD_BYTES:
+                    self._turn_away(errors.MalformedHttp(detail="the head is too long"))
+        elif not in_body and data:
+            self._receive_head(len(data))
+
+    def _receive_head(self, size: int) -> None:
+        """More of a head has come, but not yet its end."""
+        if self._head_bytes + size > MAX_HEAD_BYTES:
+            self._turn_away(errors.MalformedHttp(detail="the head is too long"))
+            return
+        try:
+            self._hold_head(self._head_bytes + size)
+        except errors.ServerBusy as exc:
+            self._turn_away(exc)
+
+    def _hold_head(self, size: int) -> None:
+        """So much of a head that is not complete is held."""
+        self.admission.take_bytes(size - self._head_bytes, held_by_same=self._head_bytes)
+        self._head_bytes = size
+
+    def _turn_away(self, failure: errors.ProxyError) -> None:
+        """Answer what is no request yet, and end the connection."""
+        self._turned_away = True
+        transport = self.transport
+        if transport is None:
+            return
+        if self._current_request is None:
+            form = self.policy.form(failure)
+            self._log_refusal(form.status, failure.detail, random_hex(8), None)
+            transport.write(raw_response(form, self.always))
+        self.force_close()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._write_deadline = self._loop.call_later(self.write_timeout_s, self._cut_off)
+
+    def resume_writing(self) -> None:
+        if self._write_deadline is not None:
+            self._write_deadline.cancel()
+            self._write_deadline = None
+        super().resume_writing()
+
+    def _cut_off(self) -> None:
+        """The client has not read for too long: what waits for it is let go."""
+        self.write_stalled = True
+        if self.transport is not None:
+            self.transport.abort()
+
+    def eof_received(self) -> bool | None:  # type: ignore[override]
+        """A client that sends no more may still wait for what it has asked."""
+        payload = self._last_payload
+        if self._current_request is None or (payload is not None and not payload.is_eof()):
+            return None
+        self.close()  # after the answer
+        self._probing = self._loop.create_task(self._probe())
+        return True
+
+    async def _probe(self) -> None:
+        for pause_s in PROBE_PAUSES_S:
+            await asyncio.sleep(pause_s)
+            request = self._current_request
+            if request is None or self.transport is None or self.transport.is_closing():
+                return
+            if self.send is not None:
+                self.send()
+            elif not request.writer.output_size and request.version >= HttpVersion11:
+                self.transport.write(INTERIM_RESPONSE)
 
     def handle_error(
         self,
@@ -73,17 +187,37 @@ class ProxyProtocol(RequestHandler):
         response = error_response(self.policy.form(failure))
         request_id = choose_request_id(request)
         response.headers.update({"x-request-id": request_id, "Server": SERVER_NAME, **self.always})
-        logger.warning(
-            "refused before any layer",
-            extra={
-                "request_id": request_id,
-                "client": request.remote,
-                "status": response.status,
-                "detail": failure.detail,
-            },
-        )
+        self._log_refusal(response.status, failure.detail, request_id, request.remote)
         response.force_close()
         return response
+
+    def _log_refusal(self, status: int, detail: str | None, request_id: str, client: str | None) -> None:
+        peer = self.peername
+        client = client or (peer[0] if isinstance(peer, tuple) else None)
+        logger.warning(
+            "refused before any layer",
+            extra={"request_id": request_id, "client": client, "status": status, "detail": detail},
+        )
+
+
+def raw_response(form: ErrorForm, always: Mapping[str, str]) -> bytes:
+    """An error as the bytes of a response, for what has no request to be answered."""
+    body = error_body(form)
+    headers = {
+        "Content-Type": "application/json",
+        "Content-Length": str(len(body)),
+        "Connection": "close",
+        "Server": SERVER_NAME,
+        "x-request-id": random_hex(8),
+        **form.headers,
+        **always,
+    }
+    head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    return f"HTTP/1.1 {form.status} {HTTPStatus(form.status).phrase}\r\n{head}\r\n".encode() + body
+
+
+def _size_of(message: Any) -> int:
+    return sum(len(name) + len(value) for name, value in getattr(message, "raw_headers", ()))
 
 
 @asynccontextmanager
@@ -95,8 +229,10 @@ async def serve(
     policy: FailurePolicy = FailurePolicy(),  # noqa: B008 (immutable)
     answer_headers: dict[str, str] | None = None,
     shutdown_timeout_s: float = 30,
+    write_timeout_s: float = 60,
 ) -> AsyncIterator[int]:
-    """Serve `app` while the context lasts, and yield the port (a free one is chosen for 0).
+    """Serve `app`, which has an ADMISSION, while the context lasts, and yield the port (a free one is
+    chosen for 0). write_timeout_s: how long a client may not read.
 
     Leaving it stops listening, gives running answers `shutdown_timeout_s`, and tells the clients of
     those that are still not done.
@@ -105,7 +241,13 @@ async def serve(
     await runner.setup()
     manager = runner.server
     assert manager is not None
-    protocol = type("Protocol", (ProxyProtocol,), {"policy": policy, "always": answer_headers or {}})
+    options = {
+        "policy": policy,
+        "always": answer_headers or {},
+        "admission": app[ADMISSION],
+        "write_timeout_s": write_timeout_s,
+    }
+    protocol = type("Protocol", (ProxyProtocol,), options)
 
     def connection() -> Any:
         return protocol(

@@ -136,7 +136,14 @@ async def running_proxy(sai: Simulator | str, **changes: str) -> AsyncIterator[P
     app = create_app(settings)
     policy = failure_policy(settings)
     async with (
-        serve(app, "127.0.0.1", 0, policy=policy, shutdown_timeout_s=settings.shutdown_timeout) as port,
+        serve(
+            app,
+            "127.0.0.1",
+            0,
+            policy=policy,
+            shutdown_timeout_s=settings.shutdown_timeout,
+            write_timeout_s=settings.write_timeout,
+        ) as port,
         aiohttp.ClientSession() as session,
     ):
         yield Proxy(f"http://127.0.0.1:{port}", session, app[LIFECYCLE])

@@ -60,13 +60,14 @@ def test_the_configuration_table_has_every_variable_with_its_default(text: str, 
         "ACCESS_TOKENS",
         "PLACEHOLDER_KEYS",
         "CORS_ORIGINS",
+        "RETRY_STATUSES",
     }
     assert set(documented) == special | set(PLAIN_VARIABLES)
     shown = dict(
         line.split("=", 1)
         for line in shown_settings(read_settings(environment("http://sai", MAX_RETRIES="", MESSAGES_LANG="")))
     )
-    for name in PLAIN_VARIABLES:
+    for name in (*PLAIN_VARIABLES, "RETRY_STATUSES"):
         default = shown[name].replace("(not set)", nothing)
         assert documented[name].strip("`") == default, name
 

@@ -34,6 +34,7 @@ PLAIN_VARIABLES: dict[str, str] = {
     "HOST": "an address to listen on",
     "PORT": "a port number from 1 to 65535",
     "REQUEST_TIMEOUT": _SECONDS,
+    "REQUEST_DEADLINE": _SECONDS,
     "MAX_RETRIES": "a whole number from 0 to 20",
     "SAI_CONNECT_TIMEOUT": _SECONDS,
     "STREAM_IDLE_TIMEOUT": _SECONDS,
@@ -46,7 +47,12 @@ PLAIN_VARIABLES: dict[str, str] = {
     "SAI_CA_FILE": "the path of a PEM file",
     "MAX_BODY_BYTES": _COUNT + " (bytes)",
     "MAX_BUFFERED_BYTES": _COUNT + " (bytes)",
+    "MAX_ANSWER_BYTES": _COUNT + " (bytes)",
+    "MAX_CONCURRENT_REQUESTS": _COUNT,
+    "MAX_CONCURRENT_PER_KEY": _COUNT,
+    "MAX_CONNECTIONS": _COUNT,
     "BODY_TIMEOUT": _SECONDS,
+    "WRITE_TIMEOUT": _SECONDS,
     "STREAM_CHUNK_CHARS": _COUNT,
     "HEARTBEAT_SECONDS": _SECONDS,
     "SHUTDOWN_TIMEOUT": _SECONDS_OR_NONE,
@@ -60,7 +66,7 @@ PLAIN_VARIABLES: dict[str, str] = {
 
 COMPOSED_VARIABLES = (
     *("SAI_URL", "SAI_TEMPLATE_ID", "SAI_MODELS", "SAI_KEY", "SAI_KEY_FILE", "SAI_COOKIE", "SAI_COOKIE_FILE"),
-    *("ACCESS_TOKENS", "ACCESS_TOKENS_FILE", "PLACEHOLDER_KEYS", "CORS_ORIGINS"),
+    *("ACCESS_TOKENS", "ACCESS_TOKENS_FILE", "PLACEHOLDER_KEYS", "CORS_ORIGINS", "RETRY_STATUSES"),
 )
 VARIABLES = frozenset({*PLAIN_VARIABLES, *COMPOSED_VARIABLES})
 
@@ -125,7 +131,9 @@ class _Reader:
         values["models"] = self._models(values["sai_template_id"] or "")
         values["system_key"] = self._credential("SAI_KEY", cookie=False)
         values["system_cookie"] = self._credential("SAI_COOKIE", cookie=True)
-        values["access_tokens"] = frozenset(_items(self._secret("ACCESS_TOKENS") or ""))
+        values["access_tokens"] = self._access_tokens()
+        if "RETRY_STATUSES" in self.environ:
+            values["retry_statuses"] = self._retry_statuses(self.environ["RETRY_STATUSES"])
         if "PLACEHOLDER_KEYS" in self.environ:
             values["placeholder_keys"] = frozenset(map(str.lower, _items(self.environ["PLACEHOLDER_KEYS"])))
         if not (
@@ -187,6 +195,23 @@ class _Reader:
         if not models and not any("SAI_MODELS" in fault for fault in self.faults):
             self._fault("SAI_MODELS", self.environ["SAI_MODELS"], "at least one model name")
         return models
+
+    def _access_tokens(self) -> frozenset[str]:
+        """A list without a token in it, as of two variables that are both empty, must not open the server."""
+        text = self._secret("ACCESS_TOKENS")
+        tokens = frozenset(_items(text or ""))
+        if text and not tokens:
+            self._fault("ACCESS_TOKENS", text, "at least one token, or the variable unset, which lets everyone in")
+        return tokens
+
+    def _retry_statuses(self, text: str) -> frozenset[int]:
+        if text.strip().lower() == NO_CREDENTIAL:
+            return frozenset()
+        statuses = _items(text)
+        if not all(re.fullmatch(r"5\d\d", status) and status != "504" for status in statuses):
+            self._fault("RETRY_STATUSES", text, "statuses from 500 to 599 but not 504, comma-separated, or none")
+            return frozenset()
+        return frozenset(map(int, statuses))
 
     def _origins(self) -> frozenset[str]:
         origins = _items(self.environ.get("CORS_ORIGINS", ""))
@@ -260,6 +285,7 @@ def shown_settings(settings: Settings) -> list[str]:
     lines.append("SAI_MODELS=" + ",".join(_shown_model(name, route) for name, route in settings.models.items()))
     lines.append(f"ACCESS_TOKENS={f'(set, {len(settings.access_tokens)})' if settings.access_tokens else '(not set)'}")
     lines.append("PLACEHOLDER_KEYS=" + ",".join(sorted(settings.placeholder_keys)))
+    lines.append("RETRY_STATUSES=" + (",".join(map(str, sorted(settings.retry_statuses))) or NO_CREDENTIAL))
     lines.append("CORS_ORIGINS=" + (",".join(sorted(settings.cors_origins)) or "(not set)"))
     lines += [f"{variable}={_shown(getattr(settings, variable.lower()))}" for variable in PLAIN_VARIABLES]
     return lines

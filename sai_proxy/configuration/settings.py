@@ -29,7 +29,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     host: str = "0.0.0.0"
     port: Port = DEFAULT_PORT
     request_timeout: Seconds = 600
+    request_deadline: Seconds = 900
     max_retries: Annotated[int, Meta(ge=0, le=20)] = 3
+    retry_statuses: frozenset[int] = frozenset({503})
     sai_connect_timeout: Seconds = 10
     stream_idle_timeout: Seconds = 120
     context_limit_tokens: Count = 128_000
@@ -42,8 +44,13 @@ class Settings(Struct, frozen=True, kw_only=True):
     sai_tls_verify: bool = True
     sai_ca_file: str | None = None
     max_body_bytes: Count = 16 * 1024 * 1024
-    max_buffered_bytes: Count = 32 * 1024 * 1024
+    max_buffered_bytes: Count = 64 * 1024 * 1024
+    max_answer_bytes: Count = 64 * 1024 * 1024
+    max_concurrent_requests: Count = 1_000
+    max_concurrent_per_key: Count | None = None
+    max_connections: Count = 4_096
     body_timeout: Seconds = 60
+    write_timeout: Seconds = 60
     stream_chunk_chars: Count = 256
     heartbeat_seconds: Seconds = 10
     shutdown_timeout: SecondsOrNone = 30

@@ -1,6 +1,7 @@
 """What is asked and what it cost, free of any wire format."""
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 
 class ChatMessage(Struct, frozen=True):
@@ -36,8 +37,9 @@ class Route(Struct, frozen=True):
 class ChatRequest(Struct, frozen=True, kw_only=True):
     """What a client wants, after its wire format has been left behind.
 
-    conversations: what is to be answered; chat has one, legacy completions one for each prompt.
-    n: choices for each conversation, so that choice `i` belongs to conversation `i // n`.
+    conversations: what is to be answered; chat has one, legacy completions one for each prompt. None is
+        left once SAI's questions have been made of them.
+    choices: how many the answer has, as many for each conversation.
     stops: strings before the first of which the answer ends. max_chars: after how many code points.
     echoes: text to put before the answers of each conversation, if any.
     text_param: the request's field that holds the conversations, for errors about their length.
@@ -47,7 +49,7 @@ class ChatRequest(Struct, frozen=True, kw_only=True):
     model: str
     route: Route
     conversations: tuple[Conversation, ...]
-    n: int = 1
+    choices: int = 1
     stream: bool = False
     stops: tuple[str, ...] = ()
     max_chars: int | None = None
@@ -60,30 +62,13 @@ class ChatRequest(Struct, frozen=True, kw_only=True):
         """Every message of every conversation."""
         return tuple(message for conversation in self.conversations for message in conversation)
 
-    @property
-    def choices(self) -> int:
-        """How many choices the answer has."""
-        return len(self.conversations) * self.n
-
     def echo_of(self, index: int) -> str:
         """What goes before the text of choice `index`."""
-        return self.echoes[index // self.n] if self.echoes else ""
+        return self.echoes[index * len(self.echoes) // self.choices] if self.echoes else ""
 
-    def questions(self) -> "list[Question]":
-        """What to ask SAI, one for each choice, in order of their index."""
-        return [Question(conversation, self.route) for conversation in self.conversations for _ in range(self.n)]
-
-
-class Question(Struct, frozen=True):
-    """One conversation for SAI to answer, by one route."""
-
-    conversation: Conversation
-    route: Route
-
-    @property
-    def chars(self) -> int:
-        """Length of all messages, in code points."""
-        return sum(message.chars for message in self.conversation)
+    def without_text(self) -> "ChatRequest":
+        """The same wishes, when what they are about is held elsewhere."""
+        return replace(self, conversations=())
 
 
 class Usage(Struct, frozen=True):

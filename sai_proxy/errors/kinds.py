@@ -62,6 +62,10 @@ class EmptyArray(InvalidRequest):
     """An array that needs at least one item has none."""
 
 
+class ArrayTooLong(InvalidRequest):
+    """facts: limit."""
+
+
 class InvalidValue(InvalidRequest):
     """facts: problem_es, problem_en."""
 
@@ -112,6 +116,12 @@ class UnsupportedMediaType(ProxyError):
     """facts: encoding."""
 
 
+class CrossSite(ProxyError):
+    """A web page of another site has sent this, in a form that browsers send unasked. facts: origin."""
+
+    fault = "policy"
+
+
 class AuthenticationFailed(ProxyError):
     """Nobody that SAI or this server knows."""
 
@@ -144,6 +154,12 @@ class PermissionDenied(ProxyError):
 
 class RateLimited(ProxyError):
     """SAI's limit is used up for the last credential of the chain. facts: see `error_facts.credential_facts`."""
+
+    fault = "policy"
+
+
+class TooManyAtOnce(ProxyError):
+    """As many requests with this key are running as one key may have. facts: limit."""
 
     fault = "policy"
 
@@ -186,6 +202,14 @@ class UpstreamTlsError(UpstreamError):
     """SAI's certificate is not to be trusted."""
 
 
+class UpstreamAnswerTooLong(UpstreamError):
+    """SAI's answer is longer than this server takes. facts: limit."""
+
+
+class UpstreamUnavailable(UpstreamError):
+    """SAI says that it cannot answer now, or has failed so often that it is left alone for a moment."""
+
+
 class UpstreamUnreachable(UpstreamError):
     """No connection to SAI."""
 
@@ -201,7 +225,7 @@ class ServerStopping(ProxyError):
 
 
 class ServerBusy(ProxyError):
-    """As much is in memory as this server can hold."""
+    """As much is held, or running, as this server can bear."""
 
     fault = "proxy"
 

@@ -72,6 +72,13 @@ ERROR_TABLE: dict[type[e.ProxyError], Row] = {
         "Lista vacía en '{param}': se esperaba al menos un elemento.",
         "Invalid '{param}': empty array. Expected at least one item.",
     ),
+    e.ArrayTooLong: Row(
+        400,
+        _BAD,
+        "array_above_max_length",
+        "Lista demasiado larga en '{param}': como máximo {limit} elementos.",
+        "Invalid '{param}': array too long. Expected at most {limit} items.",
+    ),
     e.InvalidValue: Row(
         400,
         _BAD,
@@ -159,6 +166,15 @@ ERROR_TABLE: dict[type[e.ProxyError], Row] = {
         "No se aceptan cuerpos comprimidos (Content-Encoding: {encoding}). Envía el JSON sin comprimir.",
         "Compressed bodies are not accepted (Content-Encoding: {encoding}). Send the JSON uncompressed.",
     ),
+    e.CrossSite: Row(
+        403,
+        "request_forbidden",
+        "cross_site_request",
+        "Una página web de otro sitio ({origin}) no puede usar este servidor así. Si debe poder, añade su origen a "
+        "CORS_ORIGINS y envía 'Content-Type: application/json'.",
+        "A web page of another site ({origin}) may not use this server like this. If it should, add its origin to "
+        "CORS_ORIGINS and send 'Content-Type: application/json'.",
+    ),
     e.AccessTokenRequired: Row(
         401,
         _BAD,
@@ -214,6 +230,13 @@ ERROR_TABLE: dict[type[e.ProxyError], Row] = {
         "{own_key_es}.",
         "SAI's usage limit is reached for {credential_en_mid}. Wait before you ask again{own_key_en}.",
     ),
+    e.TooManyAtOnce: Row(
+        429,
+        "requests",
+        "too_many_concurrent_requests",
+        "Esta credencial ya tiene {limit} peticiones en curso, el máximo aquí. Espera a que termine alguna.",
+        "This credential has {limit} requests running already, the most that this server allows. Wait for one to end.",
+    ),
     e.TemplateNotFound: Row(
         404,
         _BAD,
@@ -265,6 +288,21 @@ ERROR_TABLE: dict[type[e.ProxyError], Row] = {
         "SAI's certificate cannot be trusted. Tell the server's operator (SAI_CA_FILE).",
         retry=False,
     ),
+    e.UpstreamAnswerTooLong: Row(
+        502,
+        _SERVER,
+        "upstream_answer_too_long",
+        "La respuesta de SAI supera el máximo de {limit} bytes (MAX_ANSWER_BYTES). Pide una respuesta más corta.",
+        "SAI's answer exceeds the maximum of {limit} bytes (MAX_ANSWER_BYTES). Ask for a shorter one.",
+        retry=False,
+    ),
+    e.UpstreamUnavailable: Row(
+        503,
+        _BUSY,
+        "upstream_unavailable",
+        f"SAI no está disponible en este momento. {_ASK_AGAIN_ES}",
+        f"SAI is not available at the moment. {_ASK_AGAIN_EN}",
+    ),
     e.UpstreamUnreachable: Row(
         503,
         _BUSY,
@@ -290,8 +328,8 @@ ERROR_TABLE: dict[type[e.ProxyError], Row] = {
         503,
         _BUSY,
         "server_busy",
-        f"El servidor está atendiendo demasiadas peticiones grandes a la vez. {_ASK_AGAIN_ES}",
-        f"The server is handling too many large requests at once. {_ASK_AGAIN_EN}",
+        f"El servidor está atendiendo demasiadas peticiones a la vez. {_ASK_AGAIN_ES}",
+        f"The server is handling too many requests at once. {_ASK_AGAIN_EN}",
     ),
     e.InternalError: Row(
         500,

@@ -1,55 +1,124 @@
-"""How much of clients' bodies may be in memory at once, so that a few huge ones cost their senders a
-503 and not every stream of this process its life."""
+"""What all requests together may hold of this process, and who gives it back: connections, slots, and
+bytes of heads, bodies, questions and answers. What is refused is refused before it costs anything.
 
-from sai_proxy.errors import ServerBusy
+Ownership: a `Holding` is opened by the admission layer and closed by it however the request ends. The
+server's protocol counts connections and the heads that are still arriving.
+"""
 
-FREE_BYTES = 64 * 1024
-"""The beginning of each body, which is always let in: ordinary requests end within it, and must not
-be turned away for what others send."""
+from collections import Counter
+
+from sai_proxy.errors import ServerBusy, TooManyAtOnce
 
 RETRY_AFTER_S = 2
 
+SMALL_BYTES = 256 * 1024
+"""A request that holds no more than this may use the whole budget; a larger one only what is below
+LARGE_SHARE of it, so that ordinary requests are not turned away for what large ones take."""
 
-class BodyBudget:
-    """max_bytes: of all bodies together, each but for its first FREE_BYTES. One alone is always let
-    in: how long a body may be is another limit's business."""
+LARGE_SHARE = 0.75
 
-    def __init__(self, max_bytes: int) -> None:
+
+class Admission:
+    """max_requests: at once, each weighing as much as it has choices. max_bytes: held at once; one request
+    alone is always let in, since how long it may be is another limit's business. max_per_key: requests at
+    once with one key, None for any number. max_connections: open at once.
+
+    under_pressure: whether the process is about to run out of memory whatever is counted here; nothing
+    new is let in then.
+    """
+
+    def __init__(
+        self, *, max_requests: int, max_bytes: int, max_per_key: int | None = None, max_connections: int = 1_000_000
+    ) -> None:
+        self.requests = 0
         self.held = 0
+        self.connections = 0
+        self.under_pressure = False
+        self.refused: Counter[str] = Counter()
+        self.max_per_key = max_per_key
+        self.by_key: Counter[str] = Counter()
+        self._max_requests = max_requests
         self._max_bytes = max_bytes
+        self._max_connections = max_connections
 
-    def account(self) -> "BodyAccount":
-        """For one body."""
-        return BodyAccount(self)
+    def enter(self) -> "Holding":
+        """A request begins. Raises ServerBusy."""
+        if self.under_pressure:
+            raise self.refusal("memory", "memory is short")
+        holding = Holding(self)
+        holding.weigh(1)
+        return holding
 
-    def change(self, before: int, after: int) -> None:
-        """A body that held `before` holds `after` now. Raises ServerBusy if that is too much."""
-        if after > before and self.held > before and self.held + after - before > self._max_bytes:
-            raise ServerBusy(retry_after_s=RETRY_AFTER_S, detail=f"{self.held} bytes of bodies are in memory")
-        self.held += after - before
+    def connect(self) -> bool:
+        """Whether one more connection may be open; it counts as open either way."""
+        self.connections += 1
+        return self.connections <= self._max_connections
+
+    def disconnect(self) -> None:
+        """A connection has ended."""
+        self.connections -= 1
+
+    def take_slots(self, slots: int) -> None:
+        """Raises ServerBusy if there are not that many more. One request alone always gets them."""
+        if slots > 0 and self.requests and self.requests + slots > self._max_requests:
+            raise self.refusal("requests", f"{self.requests} requests are running")
+        self.requests += slots
+
+    def take_bytes(self, size: int, *, held_by_same: int) -> None:
+        """Raises ServerBusy if so much more is too much. held_by_same: what its owner holds already."""
+        limit = self._max_bytes if held_by_same + size <= SMALL_BYTES else self._max_bytes * LARGE_SHARE
+        if size > 0 and self.held > held_by_same and self.held + size > limit:
+            raise self.refusal("bytes", f"{self.held} bytes are held")
+        self.held += size
+
+    def refusal(self, reason: str, detail: str) -> ServerBusy:
+        """Counts a refusal. reason: a label for metrics."""
+        self.refused[reason] += 1
+        return ServerBusy(retry_after_s=RETRY_AFTER_S, detail=detail)
 
 
-class BodyAccount:
-    """What one body takes of the budget."""
+class Holding:
+    """What one request holds; `close` gives all of it back."""
 
-    def __init__(self, budget: BodyBudget) -> None:
-        self._budget = budget
-        self._held = 0
+    def __init__(self, admission: Admission) -> None:
+        self._admission = admission
+        self._slots = 0
+        self._bytes = 0
+        self._key: str | None = None
 
-    def grow_to(self, size: int) -> None:
-        """The body has `size` bytes by now. Raises ServerBusy."""
-        due = max(size - FREE_BYTES, 0)
-        if due > self._held:
-            self._budget.change(self._held, due)
-            self._held = due
+    def weigh(self, slots: int) -> None:
+        """It takes so many slots, from now on. Raises ServerBusy."""
+        self._admission.take_slots(slots - self._slots)
+        self._slots = slots
+
+    def grow(self, size: int) -> None:
+        """It holds so many bytes more. Raises ServerBusy."""
+        self._admission.take_bytes(size, held_by_same=self._bytes)
+        self._bytes += size
 
     def settle(self, size: int) -> None:
-        """What was made of the body takes as much as `size` bytes of it did. Raises ServerBusy."""
-        due = max(size - FREE_BYTES, 0)
-        self._budget.change(self._held, due)
-        self._held = due
+        """It holds so many bytes in all, whatever it held before. Raises ServerBusy."""
+        self.grow(size - self._bytes)
+
+    def name(self, key: str) -> None:
+        """Whose request it is: a hash, never a key. Raises TooManyAtOnce."""
+        most, by_key = self._admission.max_per_key, self._admission.by_key
+        if most is None:
+            return
+        if by_key[key] >= most:
+            self._admission.refused["key"] += 1
+            raise TooManyAtOnce({"limit": most}, retry_after_s=RETRY_AFTER_S)
+        by_key[key] += 1
+        self._key = key
 
     def close(self) -> None:
         """Nothing of it is held any more."""
-        self._budget.change(self._held, 0)
-        self._held = 0
+        admission = self._admission
+        admission.requests -= self._slots
+        admission.held -= self._bytes
+        self._slots = self._bytes = 0
+        if self._key is not None:
+            admission.by_key[self._key] -= 1
+            if not admission.by_key[self._key]:
+                del admission.by_key[self._key]
+            self._key = None

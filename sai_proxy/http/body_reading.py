@@ -1,17 +1,17 @@
-"""A request's body, off its connection and into memory, within the limits of size, time and budget."""
+"""A request's body, off its connection and into memory, within the limits of size, time and admission."""
 
 import asyncio
 
 from aiohttp import web
 
 from sai_proxy import errors
-from sai_proxy.http.admission import BodyAccount
+from sai_proxy.http.admission import Holding
 from sai_proxy.telemetry.record import RequestRecord
 
 
 async def read_body(
-    request: web.Request, account: BodyAccount, record: RequestRecord, *, max_bytes: int, timeout_s: float
-) -> bytes:
+    request: web.Request, holding: Holding, record: RequestRecord, *, max_bytes: int, timeout_s: float
+) -> bytes | bytearray:
     """All of it, accounted for as it arrives. Raises ProxyError."""
     encoding = request.headers.get("Content-Encoding", "identity")
     if encoding.strip().lower() not in ("", "identity"):
@@ -20,35 +20,33 @@ async def read_body(
         raise errors.BodyTooLarge({"limit": max_bytes})
     try:
         if not request.content.is_eof():
-            return await _read_as_it_comes(request, account, record, max_bytes, timeout_s)
+            return await _read_as_it_comes(request, holding, record, max_bytes, timeout_s)
         body = request.content.read_nowait()  # all of it is here: a timer would cost more than the reading
     except web.RequestPayloadError as exc:
         raise errors.MalformedHttp(detail=type(exc).__name__) from exc
-    _admit(len(body), account, max_bytes)
+    _admit(len(body), len(body), holding, max_bytes)
     return body
 
 
 async def _read_as_it_comes(
-    request: web.Request, account: BodyAccount, record: RequestRecord, max_bytes: int, timeout_s: float
-) -> bytes:
+    request: web.Request, holding: Holding, record: RequestRecord, max_bytes: int, timeout_s: float
+) -> bytearray:
     now = asyncio.get_running_loop().time
     started = now()
-    pieces: list[bytes] = []
-    size = 0
+    body = bytearray()
     try:
         async with asyncio.timeout(timeout_s):
             while piece := await request.content.readany():
-                size += len(piece)
-                _admit(size, account, max_bytes)
-                pieces.append(piece)
+                _admit(len(piece), len(body) + len(piece), holding, max_bytes)
+                body += piece
     except TimeoutError as exc:
         raise errors.BodyTimeout({"seconds": f"{timeout_s:g}"}) from exc
     finally:
         record.upload_s = now() - started
-    return b"".join(pieces)
+    return body
 
 
-def _admit(size: int, account: BodyAccount, max_bytes: int) -> None:
+def _admit(more: int, size: int, holding: Holding, max_bytes: int) -> None:
     if size > max_bytes:
         raise errors.BodyTooLarge({"limit": max_bytes})
-    account.grow_to(size)
+    holding.grow(more)

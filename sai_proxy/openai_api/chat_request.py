@@ -4,10 +4,10 @@
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta, Raw, Struct, field
 
 from sai_proxy.conversation.chat import ChatRequest, Route
 from sai_proxy.errors import UnsupportedParameter
@@ -20,6 +20,7 @@ from sai_proxy.openai_api.fields import (
     Temperature,
     TokenLimit,
     TopP,
+    is_sent,
     read_max_chars,
     read_n,
     read_stops,
@@ -28,11 +29,21 @@ from sai_proxy.openai_api.fields import (
 )
 from sai_proxy.openai_api.messages import Messages, read_messages
 from sai_proxy.openai_api.parameters import CHAT_PARAMETERS, ignored_names
+from sai_proxy.openai_api.raw import (
+    Anything,
+    ArrayOrNull,
+    ObjectOrNull,
+    StringOrObject,
+    StringsOrNull,
+    asks,
+    check_kind,
+    is_given,
+)
 
 
 class ResponseFormat(Struct):
     type: str
-    json_schema: Any = None
+    json_schema: Anything = field(default_factory=Raw)
 
 
 class ChatCompletionRequest(Struct, kw_only=True):
@@ -45,19 +56,19 @@ class ChatCompletionRequest(Struct, kw_only=True):
     n: ChoiceCount | None = None
     max_completion_tokens: TokenLimit | None = None
     max_tokens: TokenLimit | None = None
-    stop: str | list[str] | None = None
+    stop: StringsOrNull = field(default_factory=Raw)
     response_format: ResponseFormat | None = None
-    tools: list[Any] | None = None
-    tool_choice: str | dict[str, Any] | None = None
-    functions: list[Any] | None = None
-    function_call: str | dict[str, Any] | None = None
+    tools: ArrayOrNull = field(default_factory=Raw)
+    tool_choice: StringOrObject = field(default_factory=Raw)
+    functions: ArrayOrNull = field(default_factory=Raw)
+    function_call: StringOrObject = field(default_factory=Raw)
     parallel_tool_calls: bool | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
-    logit_bias: dict[str, float] | None = None
-    modalities: list[str] | None = None
-    audio: dict[str, Any] | None = None
-    web_search_options: dict[str, Any] | None = None
+    logit_bias: ObjectOrNull = field(default_factory=Raw)
+    modalities: ArrayOrNull = field(default_factory=Raw)
+    audio: ObjectOrNull = field(default_factory=Raw)
+    web_search_options: ObjectOrNull = field(default_factory=Raw)
     temperature: Temperature | None = None
     top_p: TopP | None = None
     frequency_penalty: Penalty | None = None
@@ -65,24 +76,29 @@ class ChatCompletionRequest(Struct, kw_only=True):
     seed: int | None = None
     reasoning_effort: str | None = None
     verbosity: str | None = None
-    prediction: dict[str, Any] | None = None
-    moderation: dict[str, Any] | None = None
-    metadata: dict[str, Any] | None = None
+    prediction: ObjectOrNull = field(default_factory=Raw)
+    moderation: ObjectOrNull = field(default_factory=Raw)
+    metadata: ObjectOrNull = field(default_factory=Raw)
     store: bool | None = None
     service_tier: str | None = None
     user: str | None = None
     safety_identifier: str | None = None
     prompt_cache_key: str | None = None
-    prompt_cache_options: dict[str, Any] | None = None
+    prompt_cache_options: ObjectOrNull = field(default_factory=Raw)
     prompt_cache_retention: str | None = None
     litellm_params: LiteLlmParams | None = None
 
 
 _IGNORED = ignored_names(CHAT_PARAMETERS)
+_NO_CHOICE = (b'"none"', b'"auto"')
+_KINDS = {
+    "object": ("logit_bias", "audio", "web_search_options", "prediction", "moderation", "metadata"),
+    "array": ("tools", "functions", "modalities"),
+}
 _decoder = msgspec.json.Decoder(ChatCompletionRequest)
 
 
-def decode_chat_request(body: bytes) -> ChatCompletionRequest:
+def decode_chat_request(body: bytes | bytearray) -> ChatCompletionRequest:
     """Raises InvalidRequest with `param` naming the place that is wrong."""
     return decode_body(body, _decoder)
 
@@ -93,30 +109,35 @@ def read_chat_request(wire: ChatCompletionRequest, routes: Mapping[str, Route]) 
     routes: the models that are served. Raises ModelNotFound, or InvalidRequest for what SAI's text
     cannot honour.
     """
+    for kind, names in _KINDS.items():
+        for name in names:
+            check_kind(getattr(wire, name), name, kind)
+    check_kind(wire.tool_choice, "tool_choice", "string", "object")
+    check_kind(wire.function_call, "function_call", "string", "object")
     refuse_unsupported(wire)
     conversation = read_messages(wire.messages)
     return ChatRequest(
         model=wire.model,
         route=route_of(wire.model, routes),
         conversations=(conversation,),
-        n=read_n(wire.n),
+        choices=read_n(wire.n),
         stream=bool(wire.stream),
         stops=read_stops(wire.stop),
         max_chars=read_max_chars(wire.max_completion_tokens or wire.max_tokens),
-        ignored=tuple(name for name in _IGNORED if getattr(wire, name) is not None),
+        ignored=tuple(name for name in _IGNORED if is_sent(wire, name)),
     )
 
 
 def refuse_unsupported(wire: ChatCompletionRequest) -> None:
     """Raises UnsupportedParameter or UnsupportedValue for the first field that cannot be honoured."""
     refuse_if_asked(wire, ("tools", "functions", "logprobs", "top_logprobs", "logit_bias", "audio"))
-    if wire.web_search_options is not None:
+    if is_given(wire.web_search_options):
         raise UnsupportedParameter(param="web_search_options")
-    if wire.tool_choice not in (None, "none", "auto"):
+    if is_given(wire.tool_choice) and bytes(wire.tool_choice) not in _NO_CHOICE:
         raise UnsupportedParameter(param="tool_choice")
-    if wire.function_call not in (None, "none", "auto"):
+    if is_given(wire.function_call) and bytes(wire.function_call) not in _NO_CHOICE:
         raise UnsupportedParameter(param="function_call")
-    if wire.modalities and wire.modalities != ["text"]:
+    if asks(wire.modalities) and bytes(wire.modalities).translate(None, b" \t\r\n") != b'["text"]':
         raise UnsupportedParameter(param="modalities")
     if wire.response_format is not None and wire.response_format.type != "text":
         raise UnsupportedParameter(param="response_format")

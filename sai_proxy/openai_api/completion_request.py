@@ -3,15 +3,16 @@
 A prompt becomes a conversation of one user message; several prompts, one conversation each.
 """
 
+import re
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta, Raw, Struct, field
 
 from sai_proxy.conversation.chat import ChatMessage, ChatRequest, Conversation, Route
 from sai_proxy.errors import EmptyArray, InvalidType, UnsupportedValue
-from sai_proxy.openai_api.decoding import decode_body
+from sai_proxy.openai_api.decoding import decode_body, decode_field
 from sai_proxy.openai_api.fields import (
     ChoiceCount,
     LiteLlmParams,
@@ -20,6 +21,7 @@ from sai_proxy.openai_api.fields import (
     Temperature,
     TokenLimit,
     TopP,
+    is_sent,
     read_max_chars,
     read_n,
     read_stops,
@@ -27,6 +29,7 @@ from sai_proxy.openai_api.fields import (
     route_of,
 )
 from sai_proxy.openai_api.parameters import COMPLETION_PARAMETERS, ignored_names
+from sai_proxy.openai_api.raw import ObjectOrNull, Strings, StringsOrNull, check_kind, is_given, kind_of, strings
 
 MAX_CHOICES = 32
 """Of one request: each is a call to SAI."""
@@ -42,7 +45,7 @@ class CompletionRequest(Struct, kw_only=True):
     """Every documented field; undocumented ones are tolerated."""
 
     model: str
-    prompt: str | list[Any]
+    prompt: Strings
     suffix: str | None = None
     max_tokens: TokenLimit | None = None
     temperature: Temperature | None = None
@@ -50,11 +53,11 @@ class CompletionRequest(Struct, kw_only=True):
     n: ChoiceCount | None = None
     best_of: ChoiceCount | None = None
     echo: bool | None = None
-    stop: str | list[str] | None = None
+    stop: StringsOrNull = field(default_factory=Raw)
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     logprobs: Annotated[int, Meta(ge=0, le=5)] | None = None
-    logit_bias: dict[str, float] | None = None
+    logit_bias: ObjectOrNull = field(default_factory=Raw)
     frequency_penalty: Penalty | None = None
     presence_penalty: Penalty | None = None
     seed: int | None = None
@@ -64,15 +67,20 @@ class CompletionRequest(Struct, kw_only=True):
 
 _IGNORED = ignored_names(COMPLETION_PARAMETERS)
 _decoder = msgspec.json.Decoder(CompletionRequest)
+_prompt_decoder: "msgspec.json.Decoder[str | list[str]]" = msgspec.json.Decoder(str | list[str])
+_TOKENS = re.compile(rb"\[\s*[-\d\[]")
+_SLACK = 64
+"""Strings that end in a backslash count for less than two quotes."""
 
 
-def decode_completion_request(body: bytes) -> CompletionRequest:
+def decode_completion_request(body: bytes | bytearray) -> CompletionRequest:
     """Raises InvalidRequest with `param` naming the place that is wrong."""
     return decode_body(body, _decoder)
 
 
 def read_completion_request(wire: CompletionRequest, routes: Mapping[str, Route]) -> ChatRequest:
     """What `wire` asks for. Raises ModelNotFound, or InvalidRequest for what cannot be honoured."""
+    check_kind(wire.logit_bias, "logit_bias", "object")
     refuse_if_asked(wire, ("logprobs", "logit_bias"))
     n, prompts = read_n(wire.n), _read_prompts(wire.prompt)
     if wire.best_of is not None and wire.best_of != n:
@@ -83,31 +91,29 @@ def read_completion_request(wire: CompletionRequest, routes: Mapping[str, Route]
         model=wire.model,
         route=route_of(wire.model, routes),
         conversations=tuple(_conversation(prompt, wire.suffix) for prompt in prompts),
-        n=n,
+        choices=len(prompts) * n,
         stream=bool(wire.stream),
         stops=read_stops(wire.stop),
         max_chars=read_max_chars(wire.max_tokens),
         echoes=tuple(prompts) if wire.echo else (),
         text_param="prompt",
-        ignored=tuple(name for name in _IGNORED if getattr(wire, name) is not None),
+        ignored=tuple(name for name in _IGNORED if is_sent(wire, name)),
     )
 
 
-def _read_prompts(prompt: str | list[Any]) -> list[str]:
-    if isinstance(prompt, str):
-        return [prompt]
-    if not prompt:
+def _read_prompts(raw: Raw) -> list[str]:
+    """Raises InvalidRequest. Token ids are told apart before anything is decoded: there may be millions."""
+    check_kind(raw, "prompt", "string", "array")
+    if not is_given(raw):
+        raise InvalidType({"expected": "string | array", "found": "null"}, param="prompt")
+    if _TOKENS.match(memoryview(raw)):
+        raise UnsupportedValue({"allowed": "string | array of strings"}, param="prompt")
+    if kind_of(raw) == "array" and strings(raw) > 2 * MAX_CHOICES + _SLACK:
+        raise UnsupportedValue({"allowed": f"prompts * n <= {MAX_CHOICES}"}, param="prompt")
+    prompts = decode_field(raw, _prompt_decoder, "prompt")
+    if not prompts and isinstance(prompts, list):
         raise EmptyArray(param="prompt")
-    for index, item in enumerate(prompt):
-        if isinstance(item, int | list):
-            raise UnsupportedValue({"allowed": "string | array of strings"}, param="prompt")
-        if not isinstance(item, str):
-            raise InvalidType({"expected": "string", "found": _json_type(item)}, param=f"prompt[{index}]")
-    return prompt
-
-
-def _json_type(value: object) -> str:
-    return "null" if value is None else "object" if isinstance(value, dict) else "number"
+    return [prompts] if isinstance(prompts, str) else prompts
 
 
 def _conversation(prompt: str, suffix: str | None) -> Conversation:

@@ -5,8 +5,17 @@ from codecs import BOM_UTF8
 from typing import TypeVar
 
 import msgspec
+from msgspec import Raw
 
-from sai_proxy.errors import EmptyArray, InvalidRequest, InvalidType, InvalidValue, MalformedJson, MissingParameter
+from sai_proxy.errors import (
+    ArrayTooLong,
+    EmptyArray,
+    InvalidRequest,
+    InvalidType,
+    InvalidValue,
+    MalformedJson,
+    MissingParameter,
+)
 
 T = TypeVar("T")
 
@@ -14,16 +23,43 @@ _AT = re.compile(r"^(?P<problem>.*?)(?: - at `\$\.?(?P<path>.*)`)?$", re.DOTALL)
 _MISSING = re.compile(r"Object missing required field `(?P<name>[^`]*)`")
 _TYPE = re.compile(r"Expected `(?P<expected>[^`]*)`(?:, got `(?P<found>[^`]*)`)?$")
 
+_TOO_LONG = re.compile(r"Expected `array` of length <= (\d+)$")
+
 _JSON_NAMES = {"str": "string", "int": "integer", "float": "number", "bool": "boolean"}
 _MAX_SHOWN = 100
 
 
-def decode_body(body: bytes, decoder: "msgspec.json.Decoder[T]") -> T:
+MAX_STRINGS = 200_000
+"""Of one body, keys included. A message has four, a body that fills the context window some thousands. Past
+that it is a bomb: what is decoded takes many times the memory of its bytes."""
+
+_UNCOUNTED_BYTES = 256 * 1024
+
+
+def decode_body(body: bytes | bytearray, decoder: "msgspec.json.Decoder[T]") -> T:
     """Decode a request body. Raises InvalidRequest, naming the place and never the whole value."""
+    if body.startswith(BOM_UTF8):
+        body = body[len(BOM_UTF8) :]
+    if len(body) > _UNCOUNTED_BYTES and body.count(b'"') - body.count(b'\\"') > 2 * MAX_STRINGS:
+        raise InvalidValue(
+            {
+                "problem_en": f"it holds more than {MAX_STRINGS} strings",
+                "problem_es": f"contiene más de {MAX_STRINGS} cadenas",
+            }
+        )
+    return _decode(body, decoder, "")
+
+
+def decode_field(raw: Raw, decoder: "msgspec.json.Decoder[T]", param: str) -> T:
+    """Decode a field that the body's own decoding left as it was. Raises InvalidRequest."""
+    return _decode(raw, decoder, param)
+
+
+def _decode(body: bytes | bytearray | Raw, decoder: "msgspec.json.Decoder[T]", param: str) -> T:
     try:
-        return decoder.decode(body.removeprefix(BOM_UTF8))
+        return decoder.decode(body)
     except msgspec.ValidationError as exc:
-        raise _explain(str(exc)) from exc
+        raise _explain(str(exc), param) from exc
     except msgspec.DecodeError as exc:
         raise MalformedJson(_problem(str(exc))) from exc
     except UnicodeDecodeError as exc:
@@ -32,14 +68,17 @@ def decode_body(body: bytes, decoder: "msgspec.json.Decoder[T]") -> T:
         raise MalformedJson(_problem("nested too deeply")) from exc
 
 
-def _explain(fault: str) -> InvalidRequest:
+def _explain(fault: str, param: str) -> InvalidRequest:
     """msgspec's sentence as an error of ours; its forms are pinned by this module's tests."""
     match = _AT.match(fault)
     problem, path = (match["problem"], match["path"] or "") if match else (fault, "")
+    path = param + (path if path.startswith("[") or not (path and param) else f".{path}")
     if missing := _MISSING.match(problem):
         return MissingParameter(param=f"{path}.{missing['name']}" if path else missing["name"])
     if problem == "Expected `array` of length >= 1":
         return EmptyArray(param=path)
+    if long := _TOO_LONG.match(problem):
+        return ArrayTooLong({"limit": long[1]}, param=path)
     if wrong := _TYPE.match(problem):
         return InvalidType(
             {"expected": _json_name(wrong["expected"]), "found": _json_name(wrong["found"] or "another type")},

@@ -1,9 +1,10 @@
 """What tells one text endpoint from another: how a body becomes a question, and an answer bytes."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 import msgspec
+from msgspec import Raw, field
 
 from sai_proxy.conversation.chat import ChatRequest, Route
 from sai_proxy.openai_api.answer_format import AnswerFormat
@@ -15,21 +16,24 @@ from sai_proxy.openai_api.completion_request import (
     decode_completion_request,
     read_completion_request,
 )
-from sai_proxy.openai_api.fields import StreamOptions, TextRequest, user_key_of
+from sai_proxy.openai_api.fields import StreamOptions, TextRequest
+from sai_proxy.openai_api.raw import Anything, kind_of
 
 Models = Mapping[str, Route]
 Stamp = Callable[[], tuple[str, int]]
 """Makes what tells an answer from all others: random hex digits, and the time in Unix seconds."""
 
 Wire = TypeVar("Wire", bound=TextRequest)
+Body = bytes | bytearray
+
+_MAX_MODEL_BYTES = 1_000
 
 
 class ParsedBody(NamedTuple):
-    """What a body says: what is asked, how to answer it, and the user's own SAI key if it holds one."""
+    """What a body says: what is asked, and how to answer it."""
 
     chat_request: ChatRequest
     answer: AnswerFormat
-    user_key: str | None
 
 
 class MakeAnswer(Protocol):
@@ -39,28 +43,30 @@ class MakeAnswer(Protocol):
 class Glimpse(msgspec.Struct):
     """The little that must be known of a body to tell its failure."""
 
-    model: Any = None
-    stream: Any = None
+    model: Anything = field(default_factory=Raw)
+    stream: Anything = field(default_factory=Raw)
 
 
 _glimpser = msgspec.json.Decoder(Glimpse)
 
 
 class Endpoint(Generic[Wire]):
-    """One text endpoint: its request's wire type, and its answer's format. operation: the name that
-    OpenTelemetry has for what it does."""
+    """One text endpoint: its request's wire type, and its answer's format. path: without `/v1`.
+    operation: the name that OpenTelemetry has for what it does."""
 
     def __init__(
         self,
         models: Models,
         stamp: Stamp,
         *,
-        decode: Callable[[bytes], Wire],
+        decode: Callable[[Body], Wire],
         read: Callable[[Wire, Models], ChatRequest],
         answer: MakeAnswer,
+        path: str,
         id_prefix: str,
         operation: str,
     ) -> None:
+        self.path = path
         self.operation = operation
         self._models = models
         self._stamp = stamp
@@ -69,21 +75,22 @@ class Endpoint(Generic[Wire]):
         self._make_answer = answer
         self._id_prefix = id_prefix
 
-    def parse(self, body: bytes) -> ParsedBody:
+    def parse(self, body: Body) -> ParsedBody:
         """Raises ProxyError, naming what is wrong with the body."""
         wire = self._decode(body)
         chat_request = self._read(wire, self._models)
-        return ParsedBody(chat_request, self._answer(wire.model, wire.stream, wire.stream_options), user_key_of(wire))
+        return ParsedBody(chat_request, self._answer(wire.model, wire.stream, wire.stream_options))
 
-    def likely_answer(self, body: bytes) -> AnswerFormat:
+    def likely_answer(self, body: Body) -> AnswerFormat:
         """The format that a body asks for which could not be read, as far as can be seen, should its
         failure have to be told as a message."""
         try:
             glimpse = _glimpser.decode(body)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             glimpse = Glimpse()
-        model = glimpse.model if isinstance(glimpse.model, str) else next(iter(self._models))
-        return self._answer(model, glimpse.stream is True, None)
+        named = kind_of(glimpse.model) == "string" and len(glimpse.model) <= _MAX_MODEL_BYTES
+        model = msgspec.json.decode(glimpse.model, type=str) if named else next(iter(self._models))
+        return self._answer(model, bytes(glimpse.stream) == b"true", None)
 
     def _answer(self, model: str, stream: bool | None, options: StreamOptions | None) -> AnswerFormat:
         digits, created = self._stamp()
@@ -104,6 +111,7 @@ def chat_completions(models: Models, stamp: Stamp) -> Endpoint[ChatCompletionReq
         decode=decode_chat_request,
         read=read_chat_request,
         answer=ChatAnswer,
+        path="/chat/completions",
         id_prefix="chatcmpl-",
         operation="chat",
     )
@@ -117,6 +125,7 @@ def completions(models: Models, stamp: Stamp) -> Endpoint[CompletionRequest]:
         decode=decode_completion_request,
         read=read_completion_request,
         answer=TextAnswer,
+        path="/completions",
         id_prefix="cmpl-",
         operation="text_completion",
     )

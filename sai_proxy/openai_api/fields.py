@@ -3,17 +3,29 @@
 from collections.abc import Mapping
 from typing import Annotated, Protocol
 
-from msgspec import Meta, Struct
+import msgspec
+from msgspec import Meta, Raw, Struct
 
 from sai_proxy.conversation.chat import Route
 from sai_proxy.conversation.tokens import CHARS_PER_TOKEN
 from sai_proxy.errors import InvalidValue, ModelNotFound, UnsupportedParameter, UnsupportedValue
+from sai_proxy.openai_api.decoding import decode_field
+from sai_proxy.openai_api.raw import asks, check_kind, is_given
 
 MAX_N = 8
 """Choices of one conversation: each is a call to SAI of its own."""
 
 MAX_STOPS = 16
 """OpenAI takes 4; Continue sends more, as it caps them for OpenAI's own host only."""
+
+
+MAX_STOP_CHARS = 1_000
+
+_STOPS_ALLOWED = f"1..{MAX_STOPS}, 1..{MAX_STOP_CHARS} characters each"
+_MAX_BYTES_A_CHAR = 12
+"""As JSON may write one: two escapes of a surrogate pair."""
+
+_stop_decoder: "msgspec.json.Decoder[str | list[str]]" = msgspec.json.Decoder(str | list[str])
 
 
 class StreamOptions(Struct):
@@ -47,8 +59,6 @@ class TextRequest(Protocol):
     def stream(self) -> bool | None: ...
     @property
     def stream_options(self) -> StreamOptions | None: ...
-    @property
-    def litellm_params(self) -> LiteLlmParams | None: ...
 
 
 def route_of(model: str, routes: Mapping[str, Route]) -> Route:
@@ -66,11 +76,17 @@ def read_n(n: int | None) -> int:
     return n or 1
 
 
-def read_stops(stop: str | list[str] | None) -> tuple[str, ...]:
-    """Stop strings. Raises InvalidRequest for too many, or an empty one."""
-    stops = () if stop is None else (stop,) if isinstance(stop, str) else tuple(stop)
-    if len(stops) > MAX_STOPS:
-        raise UnsupportedValue({"allowed": f"1..{MAX_STOPS}"}, param="stop")
+def read_stops(raw: Raw) -> tuple[str, ...]:
+    """Stop sequences. Raises InvalidRequest for too many, an empty or a long one, before they are decoded."""
+    check_kind(raw, "stop", "string", "array")
+    if not is_given(raw):
+        return ()
+    if len(raw) > MAX_STOPS * MAX_STOP_CHARS * _MAX_BYTES_A_CHAR:
+        raise UnsupportedValue({"allowed": _STOPS_ALLOWED}, param="stop")
+    stop = decode_field(raw, _stop_decoder, "stop")
+    stops = (stop,) if isinstance(stop, str) else tuple(stop)
+    if len(stops) > MAX_STOPS or any(len(stop) > MAX_STOP_CHARS for stop in stops):
+        raise UnsupportedValue({"allowed": _STOPS_ALLOWED}, param="stop")
     if "" in stops:
         raise InvalidValue({"problem_en": "a stop string is empty", "problem_es": "hay una cadena vacía"}, param="stop")
     return stops
@@ -81,15 +97,35 @@ def read_max_chars(max_tokens: int | None) -> int | None:
     return None if max_tokens is None else max_tokens * CHARS_PER_TOKEN
 
 
-def user_key_of(request: TextRequest) -> str | None:
-    """The user's own SAI key, if the body holds one."""
-    parameters = request.litellm_params
+class _OnlyKey(Struct):
+    litellm_params: LiteLlmParams | None = None
+
+
+_key_decoder = msgspec.json.Decoder(_OnlyKey)
+
+
+def user_key_in(body: bytes | bytearray) -> str | None:
+    """The user's own SAI key, if the body holds one. Nothing else of it is decoded: at this point nobody
+    knows yet who sends it. A body that is malformed holds none; its own decoding says what is wrong."""
+    if b"user_api_key" not in body:
+        return None
+    try:
+        parameters = _key_decoder.decode(body).litellm_params
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
     return parameters.metadata.user_api_key if parameters and parameters.metadata else None
+
+
+def is_sent(request: object, name: str) -> bool:
+    """Whether a field is there and not null."""
+    value = getattr(request, name)
+    return is_given(value) if isinstance(value, Raw) else value is not None
 
 
 def refuse_if_asked(request: object, names: tuple[str, ...]) -> None:
     """Raises UnsupportedParameter for the first of these fields that asks for something: an empty
     list or map, a zero and `false` do not."""
     for name in names:
-        if getattr(request, name):
+        value = getattr(request, name)
+        if asks(value) if isinstance(value, Raw) else value:
             raise UnsupportedParameter(param=name)

@@ -4,13 +4,14 @@ Source: OpenAI's API reference, `POST /v1/chat/completions`; `null` counts as ab
 since clients send it for fields that the reference calls optional.
 """
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta, Raw, Struct, field
 
 from sai_proxy.conversation.chat import ChatMessage
 from sai_proxy.errors import InvalidType, UnsupportedContent
+from sai_proxy.openai_api.raw import Anything
 
 
 class TextPart(Struct, tag_field="type", tag="text"):
@@ -22,15 +23,15 @@ class RefusalPart(Struct, tag_field="type", tag="refusal"):
 
 
 class ImagePart(Struct, tag_field="type", tag="image_url"):
-    image_url: Any = None
+    image_url: Anything = field(default_factory=Raw)
 
 
 class AudioPart(Struct, tag_field="type", tag="input_audio"):
-    input_audio: Any = None
+    input_audio: Anything = field(default_factory=Raw)
 
 
 class FilePart(Struct, tag_field="type", tag="file"):
-    file: Any = None
+    file: Anything = field(default_factory=Raw)
 
 
 Part = TextPart | RefusalPart | ImagePart | AudioPart | FilePart
@@ -63,7 +64,7 @@ class CustomCall(Struct):
 
 
 class ToolCall(Struct, omit_defaults=True):
-    id: str | None = None
+    id: str
     type: str | None = None
     function: FunctionCall | None = None
     custom: CustomCall | None = None
@@ -73,7 +74,7 @@ class AssistantMessage(Struct, tag_field="role", tag="assistant"):
     content: Content | None = None
     refusal: str | None = None
     name: str | None = None
-    audio: Any = None
+    audio: Anything = field(default_factory=Raw)
     tool_calls: list[ToolCall] | None = None
     function_call: FunctionCall | None = None
 
@@ -89,7 +90,10 @@ class FunctionMessage(Struct, tag_field="role", tag="function"):
 
 
 Message = SystemMessage | DeveloperMessage | UserMessage | AssistantMessage | ToolMessage | FunctionMessage
-Messages = Annotated[list[Message], Meta(min_length=1)]
+MAX_MESSAGES = 10_000
+"""OpenAI has taken 2048."""
+
+Messages = Annotated[list[Message], Meta(min_length=1, max_length=MAX_MESSAGES)]
 
 
 def read_messages(messages: list[Message]) -> tuple[ChatMessage, ...]:
@@ -120,7 +124,7 @@ def _assistant_parts(message: AssistantMessage, path: str) -> tuple[str, ...]:
         parts += (message.refusal,)
     calls: list[ToolCall] = list(message.tool_calls or ())
     if message.function_call:
-        calls.append(ToolCall(type="function", function=message.function_call))
+        calls.append(ToolCall("", type="function", function=message.function_call))
     if calls:
         parts += (msgspec.json.encode({"tool_calls": calls}).decode(),)
     return parts or ("",)

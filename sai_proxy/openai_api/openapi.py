@@ -1,10 +1,10 @@
 """The OpenAPI 3.1 document, made of the very types that decode the requests and encode the answers."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from sai_proxy import __version__
 from sai_proxy.errors import MethodNotAllowed, ModelNotFound, UnknownUrl
@@ -23,6 +23,8 @@ class Health(Struct):
 
     status: str
     version: str = __version__
+    sai: Literal["ok", "failing"] | UnsetType = UNSET
+    """Of readiness alone: `failing` while requests are refused, since SAI has failed again and again."""
 
 
 class Welcome(Struct):

@@ -2,14 +2,16 @@
 
 import asyncio
 import logging
+from collections.abc import Sequence
+from typing import NamedTuple
 
-from sai_proxy.conversation.chat import ChatRequest, Question
-from sai_proxy.conversation.stop_sequences import TextCutter
+from sai_proxy.conversation.chat import ChatRequest
+from sai_proxy.conversation.stop_sequences import TextEnd
 from sai_proxy.credentials import Credential
 from sai_proxy.errors import ContextLengthExceeded, RateLimited
 from sai_proxy.openai_api.usage import complete_usage
 from sai_proxy.relay.heartbeat import open_all
-from sai_proxy.sai_api.upstream import Reply, Upstream
+from sai_proxy.sai_api.upstream import Question, Reply, Upstream
 from sai_proxy.telemetry.record import RequestRecord
 
 logger = logging.getLogger(__name__)
@@ -18,21 +20,22 @@ logger = logging.getLogger(__name__)
 class Choice:
     """One choice's text as it comes, and how it ended.
 
-    lead: text that goes before SAI's and counts towards no limit.
+    prompt_chars: length of what was asked. lead: text that goes before SAI's and counts towards no limit.
     """
 
-    def __init__(self, reply: Reply, cutter: TextCutter, lead: str = "") -> None:
+    def __init__(self, reply: Reply, text_end: TextEnd, prompt_chars: int, lead: str = "") -> None:
         self.reply = reply
+        self.prompt_chars = prompt_chars
         self.chars = 0
         self.finish_reason = "stop"
-        self._cutter = cutter
+        self._text_end = text_end
         self._lead = lead
         self._ended = False
 
     @property
     def cut(self) -> bool:
         """Whether SAI had, or would have had, more to say."""
-        return self._cutter.finish_reason is not None
+        return self._text_end.finish_reason is not None
 
     async def read(self) -> str | None:
         """The next piece, None at the end. Cancelled calls lose nothing."""
@@ -41,11 +44,11 @@ class Choice:
             return lead
         while not self._ended:
             received = await self.reply.read()
-            text = self._cutter.end() if received is None else self._cutter.feed(received)
+            text = self._text_end.end() if received is None else self._text_end.feed(received)
             self.chars += len(text)
             self._ended = received is None or self.cut
             if self.cut:
-                self.finish_reason = self._cutter.finish_reason or self.finish_reason
+                self.finish_reason = self._text_end.finish_reason or self.finish_reason
                 self.reply.close()  # SAI need not go on
             elif received is None and not self.chars:
                 logger.warning("SAI answered with no text")
@@ -64,17 +67,12 @@ class Interleaved:
     async def read(self) -> tuple[int, str | None]:
         index, piece = await self._pieces.get()
         if isinstance(piece, Exception):
-            try:
-                raise piece
-            finally:
-                del piece  # it would keep this frame, and so itself, alive
+            raise piece
         return index, piece
 
     def close(self) -> None:
         for pump in self._pumps:
             pump.cancel()
-        while not self._pieces.empty():  # an exception in it would keep its source, and so itself, alive
-            self._pieces.get_nowait()
 
     async def _pump(self, index: int, source: Choice) -> None:
         piece: str | None = ""
@@ -111,12 +109,12 @@ class Choices:
             return 0, await self._choices[0].read()
         return await self._interleaved.read()
 
-    def usage(self, chat: ChatRequest) -> tuple[int, int, bool]:
+    def usage(self) -> tuple[int, int, bool]:
         """Prompt and completion tokens of all calls, and whether any is an estimate. Of a text that
         was cut SAI's count says nothing."""
         counts = [
-            complete_usage(choice.reply.usage, question.chars, choice.chars, cut=choice.cut)
-            for choice, question in zip(self._choices, chat.questions(), strict=True)
+            complete_usage(choice.reply.usage, choice.prompt_chars, choice.chars, cut=choice.cut)
+            for choice in self._choices
         ]
         return sum(c[0] for c in counts), sum(c[1] for c in counts), any(c[2] for c in counts)
 
@@ -127,42 +125,58 @@ class Choices:
             choice.reply.close()
 
 
-async def open_choices(
-    upstream: Upstream, chat: ChatRequest, credentials: tuple[Credential, ...], record: RequestRecord
-) -> Choices:
-    """Ask SAI for every choice at once. If one is refused, so is the request."""
-    asking = [ask_in_turn(upstream, question, credentials, record) for question in chat.questions()]
+class Asking(NamedTuple):
+    """What is the same for all choices of one request. deadline: of the loop's clock, for everything."""
+
+    upstream: Upstream
+    credentials: tuple[Credential, ...]
+    record: RequestRecord
+    deadline: float
+
+
+async def open_choices(asking: Asking, questions: Sequence[Question], chat: ChatRequest) -> Choices:
+    """Ask SAI for every choice at once, as many for each question. If one is refused, so is the request."""
+    each = chat.choices // len(questions)
+    asked = [question for question in questions for _ in range(each)]
     try:
-        replies = await open_all(asking)
+        replies = await open_all([ask_in_turn(asking, question) for question in asked])
     except ContextLengthExceeded as exc:
         exc.param = chat.text_param
         raise
     return Choices(
         [
-            Choice(reply, TextCutter(chat.stops, chat.max_chars), chat.echo_of(index))
-            for index, reply in enumerate(replies)
+            Choice(reply, TextEnd(chat.stops, chat.max_chars), question.chars, chat.echo_of(index))
+            for index, (reply, question) in enumerate(zip(replies, asked, strict=True))
         ]
     )
 
 
-async def ask_in_turn(
-    upstream: Upstream, question: Question, credentials: tuple[Credential, ...], record: RequestRecord
-) -> Reply:
+async def ask_in_turn(asking: Asking, question: Question) -> Reply:
     """Ask with each credential until one is not over SAI's limit.
 
     Only a 429 leads to the next one: a refused credential is final, since another identity must
-    not quietly take its place. Raises what the last one tried raised.
+    not quietly take its place. Raises what the last one tried raised; if that is a 429, too, with the
+    shortest wait of all.
     """
-    *others, last = credentials
+    record = asking.record
+    *others, last = asking.credentials
+    waits: list[int] = []
     for credential in others:
         record.credential = credential.label
         try:
-            return await upstream.ask(question, credential, record)
+            return await asking.upstream.ask(question, credential, record, asking.deadline)
         except RateLimited as exc:
             record.fallback = True
-            logger.warning(
-                "SAI's limit reached, trying the next credential",
-                extra={"credential": credential.label, "detail": exc.detail},
-            )
+            waits += [] if exc.retry_after_s is None else [exc.retry_after_s]
+            if exc.detail:  # else it rests, and SAI was not asked
+                logger.warning(
+                    "SAI's limit reached, trying the next credential",
+                    extra={"credential": credential.label, "detail": exc.detail},
+                )
     record.credential = last.label
-    return await upstream.ask(question, last, record)
+    try:
+        return await asking.upstream.ask(question, last, record, asking.deadline)
+    except RateLimited as exc:
+        if exc.retry_after_s is not None:
+            exc.retry_after_s = min([*waits, exc.retry_after_s])
+        raise

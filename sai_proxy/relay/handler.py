@@ -2,40 +2,69 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable
+import sys
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
 from typing import TypeVar
 
-from aiohttp import HttpVersion11, web
+from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from sai_proxy import errors
-from sai_proxy.keys import ANSWER, CHAT_REQUEST, CREDENTIALS, LIFECYCLE, METRICS, RECORD, UPSTREAM
+from sai_proxy.errors.wording import timeout_facts
+from sai_proxy.keys import ANSWER, CHAT_REQUEST, CREDENTIALS, HOLDING, LIFECYCLE, METRICS, RECORD, UPSTREAM
 from sai_proxy.openai_api import event_stream
 from sai_proxy.openai_api.answer_format import deltas
 from sai_proxy.openai_api.failures import FailurePolicy
 from sai_proxy.openai_api.usage import UsageBody, usage_body
-from sai_proxy.relay.choices import Choices, open_choices
-from sai_proxy.relay.heartbeat import open_patiently, read_patiently
+from sai_proxy.relay.choices import Asking, Choices, open_choices
+from sai_proxy.relay.heartbeat import open_with_heartbeats, read_with_heartbeats
+from sai_proxy.relay.writer import AnswerWriter
 from sai_proxy.telemetry.record import RequestRecord
 
 T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
+WHOLE_HEADERS = {"Content-Type": "application/json"}
 
-def answer_handler(policy: FailurePolicy, *, heartbeat_s: float) -> Handler:
-    """heartbeat_s: silence after which a stream's client hears something."""
+
+def answer_handler(policy: FailurePolicy, *, heartbeat_s: float, deadline_s: float) -> Handler:
+    """heartbeat_s: silence after which a stream's client hears something. deadline_s: from a request's
+    arrival to its answer's end, whatever it waits for."""
 
     async def answer(request: web.Request) -> web.StreamResponse:
+        deadline = request[RECORD].started + deadline_s
         if request[ANSWER].stream:
-            return await StreamedAnswer(request, policy, heartbeat_s).run()
-        return await _whole_answer(request)
+            return await StreamedAnswer(request, policy, heartbeat_s, deadline, deadline_s).run()
+        return await _whole_answer(request, deadline, deadline_s)
 
     return answer
 
 
-async def _open(request: web.Request) -> Choices:
-    return await open_choices(request.app[UPSTREAM], request[CHAT_REQUEST], request[CREDENTIALS], request[RECORD])
+async def _ask(request: web.Request, deadline: float) -> Choices:
+    """Make SAI's questions of the request, let go of what they are made of, ask them, and let go of them."""
+    chat, upstream = request[CHAT_REQUEST], request.app[UPSTREAM]
+    questions = [upstream.question(conversation, chat.route) for conversation in chat.conversations]
+    chat = request[CHAT_REQUEST] = chat.without_text()
+    echoed = sum(map(len, chat.echoes))
+    request[HOLDING].settle(echoed + sum(len(question.payload) for question in questions))
+    try:
+        return await open_choices(Asking(upstream, request[CREDENTIALS], request[RECORD], deadline), questions, chat)
+    finally:
+        for question in questions:
+            question.release()
+        request[HOLDING].settle(echoed)
+
+
+@asynccontextmanager
+async def _within(deadline: float, seconds: float) -> AsyncIterator[None]:
+    """Raises UpstreamTimeout when all the time that a request may take is over."""
+    try:
+        async with asyncio.timeout_at(deadline):
+            yield
+    except TimeoutError as exc:
+        raise errors.UpstreamTimeout(timeout_facts(seconds), detail=f"REQUEST_DEADLINE, {seconds:g} s") from exc
 
 
 async def _waiting(record: RequestRecord, waiting: Awaitable[T]) -> T:
@@ -48,26 +77,39 @@ async def _waiting(record: RequestRecord, waiting: Awaitable[T]) -> T:
         record.sai_wait_s += now() - start
 
 
-async def _whole_answer(request: web.Request) -> web.Response:
+async def _whole_answer(request: web.Request, deadline: float, deadline_s: float) -> web.StreamResponse:
+    writer, holding = AnswerWriter(request), request[HOLDING]
     with request.app[LIFECYCLE].running():
-        record = request[RECORD]
-        choices = await _waiting(record, _open(request))
-        texts: list[list[str]] = [[] for _ in range(len(choices))]
-        running = len(choices)
-        try:
-            while running:
-                index, text = await _waiting(record, choices.read())
-                if text is None:
-                    running -= 1
-                else:
-                    _note_first_byte(request)
-                    texts[index].append(text)
-        finally:
-            choices.close()
-    usage = _note_end(request, choices)
-    answers = [("".join(pieces), choices.finish_reason(index)) for index, pieces in enumerate(texts)]
-    body = request[ANSWER].whole(answers, usage)
-    return web.Response(body=body, content_type="application/json", headers=_model_header(choices))
+        async with _within(deadline, deadline_s):
+            choices, texts = await _gather(request, deadline)
+        usage = _note_end(request, choices)
+        body = request[ANSWER].whole(
+            [("".join(pieces), choices.finish_reason(index)) for index, pieces in enumerate(texts)], usage
+        )
+        texts.clear()
+        holding.settle(len(body))
+        await writer.write_whole(body, {**WHOLE_HEADERS, **_model_header(choices)})
+    return writer.response
+
+
+async def _gather(request: web.Request, deadline: float) -> tuple[Choices, list[list[str]]]:
+    """All pieces of all choices, held within what is admitted."""
+    record, holding = request[RECORD], request[HOLDING]
+    choices = await _waiting(record, _ask(request, deadline))
+    texts: list[list[str]] = [[] for _ in range(len(choices))]
+    running = len(choices)
+    try:
+        while running:
+            index, text = await _waiting(record, choices.read())
+            if text is None:
+                running -= 1
+            else:
+                _note_first_byte(request)
+                holding.grow(2 * sys.getsizeof(text))  # again when they are joined
+                texts[index].append(text)
+    finally:
+        choices.close()
+    return choices, texts
 
 
 class StreamedAnswer:
@@ -77,67 +119,74 @@ class StreamedAnswer:
     a heartbeat's time is 200 sent, and failures from then on are an event.
     """
 
-    def __init__(self, request: web.Request, policy: FailurePolicy, heartbeat_s: float) -> None:
+    def __init__(
+        self, request: web.Request, policy: FailurePolicy, heartbeat_s: float, deadline: float, deadline_s: float
+    ) -> None:
         self._request = request
         self._answer = request[ANSWER]
         self._policy = policy
         self._heartbeat_s = heartbeat_s
-        self._response = web.StreamResponse(headers=event_stream.HEADERS)
+        self._deadline = deadline
+        self._deadline_s = deadline_s
+        self._writer = AnswerWriter(request)
+        self._started = False
         self._text_sent = False
 
     async def run(self) -> web.StreamResponse:
         try:
             app = self._request.app
             with app[LIFECYCLE].running(), app[METRICS].streams_in_flight.track_inprogress():
-                await self._relay()
+                async with _within(self._deadline, self._deadline_s):
+                    await self._relay()
+                await self._writer.end()
         except errors.ProxyError as exc:
-            if not self._response.prepared:
+            if not self._writer.begun:
                 raise
             await self._fail(exc)
         except ConnectionError:
             raise  # the client has left
         except Exception:
-            if not self._response.prepared:
+            if not self._writer.begun:
                 raise
             logger.exception("unexpected error in mid-answer")
             await self._fail(errors.InternalError())
-        return self._response
+        return self._writer.response
 
     async def _relay(self) -> None:
-        record = self._request[RECORD]
-        choices = await _waiting(record, open_patiently(_open(self._request), self._heartbeat_s, self._heartbeat))
+        record, asking = self._request[RECORD], _ask(self._request, self._deadline)
+        choices = await _waiting(record, open_with_heartbeats(asking, self._heartbeat_s, self._heartbeat))
         try:
-            self._response.headers.update(_model_header(choices))
-            await self._start()
+            await self._start(_model_header(choices))
             running = len(choices)
             while running:
-                index, text = await _waiting(record, read_patiently(choices.read, self._heartbeat_s, self._heartbeat))
+                index, text = await _waiting(
+                    record, read_with_heartbeats(choices.read, self._heartbeat_s, self._heartbeat)
+                )
                 if text is None:
                     running -= 1
                     end = self._answer.finish(index, choices.finish_reason(index))
                     if not running:
                         end += self._answer.closing(_note_end(self._request, choices))
-                    await self._response.write(end)
+                    await self._writer.write(end)
                 else:
                     _note_first_byte(self._request)
-                    await self._response.write(deltas(self._answer, index, text, self._policy.chunk_chars))
+                    await self._writer.write(deltas(self._answer, index, text, self._policy.chunk_chars))
                     self._text_sent = True
         finally:
             choices.close()
 
     async def _heartbeat(self) -> None:
-        if self._response.prepared:
-            await self._response.write(event_stream.KEEP_ALIVE)
+        if self._started:
+            await self._writer.write(event_stream.KEEP_ALIVE)
         else:
-            await self._start()
+            await self._start({})
 
-    async def _start(self) -> None:
-        if not self._response.prepared:
-            if self._request.version < HttpVersion11:
-                self._response.force_close()  # without chunks only the connection's end is the stream's
-            await self._response.prepare(self._request)
-            count = self._request[CHAT_REQUEST].choices
-            await self._response.write(b"".join(map(self._answer.opening, range(count))))
+    async def _start(self, headers: dict[str, str]) -> None:
+        if self._started:
+            return
+        self._started = True
+        first = b"".join(map(self._answer.opening, range(self._request[CHAT_REQUEST].choices)))
+        await self._writer.start(first, {**event_stream.HEADERS, **headers}, heartbeat=event_stream.KEEP_ALIVE)
 
     async def _fail(self, error: errors.ProxyError) -> None:
         """The last event of an answer that will not be complete."""
@@ -145,9 +194,8 @@ class StreamedAnswer:
         record.error = form.code or form.type
         record.fault = error.fault
         logger.warning("answer broke off", extra={"error": record.error, "detail": error.detail})
-        await self._response.write(
-            self._policy.last_events(error, self._answer, opened=True, text_sent=self._text_sent)
-        )
+        await self._writer.write(self._policy.last_events(error, self._answer, opened=True, text_sent=self._text_sent))
+        await self._writer.end()
 
 
 def _note_first_byte(request: web.Request) -> None:
@@ -158,7 +206,7 @@ def _note_first_byte(request: web.Request) -> None:
 
 def _note_end(request: web.Request, choices: Choices) -> UsageBody:
     record = request[RECORD]
-    prompt, completion, estimated = choices.usage(request[CHAT_REQUEST])
+    prompt, completion, estimated = choices.usage()
     record.prompt_tokens, record.completion_tokens, record.usage_estimated = prompt, completion, estimated
     record.sai_model = choices.model
     record.finish_reason = choices.finish_reason(0)

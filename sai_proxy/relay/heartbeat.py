@@ -1,4 +1,4 @@
-"""Waiting for SAI while something is done at intervals, such as a heartbeat for the client."""
+"""Waiting for SAI while something is done at intervals: a heartbeat for the client."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -15,7 +15,7 @@ C = TypeVar("C", bound=Closable)
 Beat = Callable[[], Awaitable[None]]
 
 
-async def open_patiently(opening: Awaitable[C], interval_s: float, beat: Beat) -> C:
+async def open_with_heartbeats(opening: Coroutine[Any, Any, C], interval_s: float, beat: Beat) -> C:
     """The result of `opening`, which runs undisturbed; every `interval_s` seconds, `beat`.
 
     If the caller is cancelled, or `beat` fails, the opening is cancelled; a result that came at
@@ -28,10 +28,7 @@ async def open_patiently(opening: Awaitable[C], interval_s: float, beat: Beat) -
     except BaseException:
         await _abandon([task])
         raise
-    try:
-        return task.result()
-    finally:
-        del task  # an exception would keep this frame, and through the task itself, alive
+    return task.result()
 
 
 async def open_all(openings: Sequence[Coroutine[Any, Any, C]]) -> list[C]:
@@ -45,8 +42,6 @@ async def open_all(openings: Sequence[Coroutine[Any, Any, C]]) -> list[C]:
     except BaseException:
         await _abandon(tasks)
         raise
-    finally:
-        tasks.clear()  # as above
 
 
 async def _abandon(tasks: "Sequence[asyncio.Future[C]]") -> None:
@@ -59,7 +54,7 @@ async def _abandon(tasks: "Sequence[asyncio.Future[C]]") -> None:
             task.result().close()
 
 
-async def read_patiently(read: Callable[[], Awaitable[T]], interval_s: float, beat: Beat) -> T:
+async def read_with_heartbeats(read: Callable[[], Awaitable[T]], interval_s: float, beat: Beat) -> T:
     """The result of `read`, which must bear being cancelled and called again; every `interval_s`
     seconds, `beat`. Cheaper than a task for each piece."""
     while True:

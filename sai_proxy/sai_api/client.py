@@ -2,82 +2,48 @@
 
 import asyncio
 import logging
+import math
 import ssl
-import sys
 import time
-import traceback
+from collections.abc import Collection
 from datetime import UTC, datetime
 
 import aiohttp
-import msgspec
-from aiohttp_retry import JitterRetry, RetryClient
+from yarl import URL
 
 from sai_proxy import __version__, errors
-from sai_proxy.conversation.chat import Question
+from sai_proxy.conversation.chat import Conversation, Route
 from sai_proxy.credentials import Credential
-from sai_proxy.errors.wording import timeout_facts
+from sai_proxy.errors.wording import credential_facts, timeout_facts
 from sai_proxy.sai_api import template
+from sai_proxy.sai_api.breaker import CircuitBreaker
+from sai_proxy.sai_api.pool import Attempt, StrictConnector, current_attempt
 from sai_proxy.sai_api.reply import SaiReply
+from sai_proxy.sai_api.rests import CredentialRests
+from sai_proxy.sai_api.retries import Retries, RetryBudget
 from sai_proxy.sai_api.sockets import make_socket
-from sai_proxy.sai_api.upstream import Attempts
+from sai_proxy.sai_api.upstream import Attempts, Question
 
 logger = logging.getLogger(__name__)
 
-RETRIED_STATUSES = {502, 503, 504}
-FIRST_BACKOFF_S = 0.25
-MAX_BACKOFF_S = 8.0
 DNS_CACHE_S = 30
 """Short, since a changed address of SAI's shall be found without a restart."""
+
+MAX_HEADER_BYTES = 48 * 1024
+MAX_HEADERS = 192
+"""Of SAI's answers: as generous as this server is with its clients, for the cookies that it may set."""
 
 _MAX_ERROR_CHARS = 64 * 1024
 _ERROR_BODY_TIMEOUT_S = 2.0
 _SNIFFED_CHARS = 2048
 
 
-class SaiRetry(JitterRetry):
-    """When to ask again: nothing has reached the client yet, so a connection that failed, a timeout
-    and a gateway's status may be tried anew. One object a call: it counts."""
-
-    def __init__(self, retries: int, counter: Attempts) -> None:
-        super().__init__(
-            attempts=retries + 1,
-            start_timeout=FIRST_BACKOFF_S,
-            max_timeout=MAX_BACKOFF_S,
-            random_interval_size=FIRST_BACKOFF_S,
-            statuses=RETRIED_STATUSES,
-            exceptions={aiohttp.ClientConnectionError, asyncio.TimeoutError},
-            methods={"POST"},
-            retry_all_server_errors=False,
-        )
-        self.counter = counter
-        self.retried = False
-
-    def get_timeout(self, attempt: int, response: aiohttp.ClientResponse | None = None) -> float:
-        """Seconds to wait before the next try: SAI's Retry-After, else a jittered back-off."""
-        self.retried = True
-        self.counter.attempts += 1
-        self.counter.retries += 1
-        wait: float | None = None
-        if response is not None:
-            response.close()  # the retry client drops it, with its connection still open
-            if "Retry-After" in response.headers:
-                wait = template.read_retry_after(response.headers, _now())
-        else:
-            _let_go(sys.exception())  # of an attempt that nobody asks about any more
-        if wait is None:
-            wait = float(super().get_timeout(attempt, response))
-        logger.warning(
-            "asking SAI again",
-            extra={"attempt": attempt + 1, "wait_s": round(wait, 3), "reason": _reason(response)},
-        )
-        return wait
-
-
 class SaiClient:
     """`execute` of one SAI, over a pool of connections that all requests share.
 
     request_timeout_s: one attempt, from connecting to the answer's last byte. idle_timeout_s:
-    between two pieces of an answer.
+    between two pieces of an answer. max_answer_bytes: of one answer, inflated. targets: the template ids
+    that are served, each of which has a circuit breaker.
     """
 
     def __init__(
@@ -88,6 +54,9 @@ class SaiClient:
         connect_timeout_s: float,
         idle_timeout_s: float,
         max_retries: int,
+        retry_statuses: frozenset[int],
+        max_answer_bytes: int,
+        targets: Collection[str],
         tls: ssl.SSLContext | bool = True,
         trace_configs: list[aiohttp.TraceConfig] | None = None,
     ) -> None:
@@ -96,17 +65,26 @@ class SaiClient:
         self._connect_timeout_s = connect_timeout_s
         self._idle_timeout_s = idle_timeout_s
         self._max_retries = max_retries
+        self._retry_statuses = retry_statuses
+        self._max_answer_bytes = max_answer_bytes
+        self._now = asyncio.get_running_loop().time
+        self._urls: dict[Route, URL] = {}
+        self._retry_budget = RetryBudget()
+        self.rests = CredentialRests(self._now)
+        self._breakers = {target: CircuitBreaker(self._now) for target in targets}
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
+            connector=StrictConnector(
                 limit=0,  # the default of 100 would queue requests where nobody sees it
                 ssl=tls,
                 ttl_dns_cache=DNS_CACHE_S,
                 socket_factory=make_socket,
             ),
             cookie_jar=aiohttp.DummyCookieJar(),  # one user's session must never travel with another's call
-            timeout=aiohttp.ClientTimeout(total=request_timeout_s, connect=connect_timeout_s),
             trace_configs=trace_configs,
             auto_decompress=False,  # see `inflate`
+            max_line_size=MAX_HEADER_BYTES,
+            max_field_size=MAX_HEADER_BYTES,
+            max_headers=MAX_HEADERS,
             headers={
                 "Accept": template.ACCEPT,
                 "Accept-Encoding": "gzip, deflate",
@@ -114,49 +92,140 @@ class SaiClient:
                 "User-Agent": f"sai-proxy/{__version__}",
             },
         )
-        self._retrying = RetryClient(self._session)
 
     async def close(self) -> None:
         await self._session.close()
 
-    async def ask(self, question: Question, credential: Credential, counter: Attempts) -> SaiReply:
+    @property
+    def open_circuits(self) -> list[str]:
+        """Targets that are left alone for the moment."""
+        return [target for target, breaker in self._breakers.items() if breaker.is_open]
+
+    def question(self, conversation: Conversation, route: Route) -> Question:
+        """The bytes that ask `execute` this."""
+        chars = sum(message.chars for message in conversation)
+        return Question(template.build_payload(conversation, time.time_ns() // 1_000_000), route, chars)
+
+    async def ask(self, question: Question, credential: Credential, counter: Attempts, deadline: float) -> SaiReply:
         """Returns when SAI has answered with a good status and what follows is no login page."""
-        payload = template.build_payload(question, time.time_ns() // 1_000_000)
+        target = question.route.template_id
+        if rest_s := self.rests.seconds_left(credential, target):
+            facts = credential_facts(credential.source, credential.kind)
+            raise errors.RateLimited(facts, retry_after_s=math.ceil(rest_s))
+        try:
+            with self._breakers[target]:
+                return await self._ask(question, credential, counter, deadline)
+        finally:
+            self.rests.freed(credential, target)
+
+    async def _ask(self, question: Question, credential: Credential, counter: Attempts, deadline: float) -> SaiReply:
         if logger.isEnabledFor(logging.DEBUG):
-            shown = credential.mask(msgspec.json.encode(payload).decode())
+            shown = credential.mask(question.payload.decode())
             logger.debug("payload for SAI", extra={"payload": shown, "credential": credential.label})
-        counter.attempts += 1
-        retry = SaiRetry(self._max_retries, counter)
+        self._retry_budget.deposit()
+        retries = Retries(
+            self._retry_budget,
+            most=self._max_retries,
+            statuses=self._retry_statuses,
+            time_left=lambda: deadline - self._now(),
+        )
+        response = await self._respond(question, credential, counter, deadline, retries)
         try:
-            response = await self._retrying.post(
-                template.execute_url(self._base_url, question.route),
-                data=msgspec.json.encode(payload),
-                headers=[credential.header],
-                allow_redirects=False,
-                retry_options=retry,
-            )
-        except (aiohttp.ClientError, TimeoutError) as exc:
-            _let_go(exc)
-            raise self._failure(exc, retried=retry.retried) from exc
-        try:
-            reply = SaiReply(response, self._idle_timeout_s, self._request_timeout_s)
-            await self._check(response, reply, credential, retried=retry.retried)
+            return await self._check(response, question, credential, retried=retries.count > 0)
         except BaseException:
             response.close()
             raise
-        return reply
+
+    async def _respond(
+        self, question: Question, credential: Credential, counter: Attempts, deadline: float, retries: Retries
+    ) -> aiohttp.ClientResponse:
+        """SAI's response, whatever its status, after as many tries as are allowed."""
+        fresh = False
+        while True:
+            counter.attempts += 1
+            attempt = Attempt(fresh=fresh)
+            failure: errors.ProxyError | None = None
+            try:
+                response = await self._post(question, credential, deadline, attempt)
+            except (aiohttp.ClientError, TimeoutError) as exc:
+                fresh, reason = attempt.stale, type(exc).__name__
+                wait_s = retries.after_failure(exc, stale=attempt.stale)
+                failure = self._failure(exc, retried=retries.count > 0)
+            else:
+                reason = f"status {response.status}"
+                wait_s = retries.after_status(response.status, template.asked_wait(response.headers, _now()))
+                if wait_s is None:
+                    return response
+                response.close()
+            if wait_s is None:
+                assert failure is not None
+                raise failure  # not from inside the handler: with its cause it would keep aiohttp's frames
+            counter.retries += 1
+            told = {"attempt": counter.attempts + 1, "wait_s": round(wait_s, 3), "reason": reason}
+            logger.warning("asking SAI again", extra=told)
+            await asyncio.sleep(wait_s)
+
+    async def _post(
+        self, question: Question, credential: Credential, deadline: float, attempt: Attempt
+    ) -> aiohttp.ClientResponse:
+        current_attempt.set(attempt)
+        total_s = min(self._request_timeout_s, max(deadline - self._now(), 0.001))
+        return await self._session.post(
+            self._url(question.route),
+            data=question.payload,
+            headers=[credential.header],
+            allow_redirects=False,
+            timeout=aiohttp.ClientTimeout(total=total_s, connect=self._connect_timeout_s),
+        )
+
+    def _url(self, route: Route) -> URL:
+        url = self._urls.get(route)
+        if url is None:
+            url = self._urls[route] = URL(template.execute_url(self._base_url, route), encoded=True)
+        return url
 
     async def _check(
-        self, response: aiohttp.ClientResponse, reply: SaiReply, credential: Credential, *, retried: bool
-    ) -> None:
+        self, response: aiohttp.ClientResponse, question: Question, credential: Credential, *, retried: bool
+    ) -> SaiReply:
         if not 200 <= response.status < 300:
-            body = await _read_start(reply)
-            raise template.failure_of(response.status, response.headers, body, credential, now=_now(), retried=retried)
+            if response.status == 429:
+                wait_s = template.asked_wait(response.headers, _now())
+                self.rests.limited(credential, question.route.template_id, wait_s)
+            raise template.failure_of(
+                response.status,
+                response.headers,
+                await self._read_start(response),
+                credential,
+                now=_now(),
+                payload=question.payload,
+                retried=retried,
+            )
+        reply = self._reply(response)
         content_type = response.headers.get("Content-Type", "")
         if content_type.lower().startswith("text/html"):
             start = await reply.peek(_SNIFFED_CHARS)
             if template.looks_like_web_page(content_type, start):
                 raise template.login_page_failure(await reply.peek(_MAX_ERROR_CHARS), credential)
+        return reply
+
+    def _reply(self, response: aiohttp.ClientResponse) -> SaiReply:
+        return SaiReply(
+            response,
+            idle_timeout_s=self._idle_timeout_s,
+            request_timeout_s=self._request_timeout_s,
+            max_bytes=self._max_answer_bytes,
+        )
+
+    async def _read_start(self, response: aiohttp.ClientResponse) -> str:
+        """As much of a failure's body as comes soon: its status must not wait for the rest, nor is a body
+        that breaks off, or in a coding that nobody knows, a second failure."""
+        reply: SaiReply | None = None
+        try:
+            reply = self._reply(response)
+            async with asyncio.timeout(_ERROR_BODY_TIMEOUT_S):
+                return await reply.peek(_MAX_ERROR_CHARS)
+        except (errors.ProxyError, TimeoutError):
+            return reply.peeked if reply else ""
 
     def _failure(self, exc: Exception, *, retried: bool) -> errors.ProxyError:
         """Why there is no answer. Details name the exception's class: its text may hold a header."""
@@ -183,31 +252,6 @@ class SaiClient:
         return errors.UpstreamProtocolError(
             detail=f"SAI closed the connection, or its answer is no HTTP: {detail}", retried=retried
         )
-
-
-async def _read_start(reply: SaiReply) -> str:
-    """As much of a failure's body as comes soon: its status must not wait for the rest, nor is a
-    body that breaks off a second failure."""
-    try:
-        async with asyncio.timeout(_ERROR_BODY_TIMEOUT_S):
-            return await reply.peek(_MAX_ERROR_CHARS)
-    except (errors.ProxyError, TimeoutError):
-        return reply.peeked
-
-
-def _let_go(exc: BaseException | None) -> None:
-    """Empty the frames that an exception went through, and those of its causes: aiohttp keeps
-    exceptions in variables of such frames, which would keep each other, and the question, alive."""
-    seen: set[int] = set()
-    while exc is not None and id(exc) not in seen:
-        seen.add(id(exc))
-        traceback.clear_frames(exc.__traceback__)
-        exc = exc.__cause__ or exc.__context__
-
-
-def _reason(response: aiohttp.ClientResponse | None) -> str:
-    """Why another try is made: a status, or the exception that is being handled."""
-    return f"status {response.status}" if response is not None else type(sys.exception()).__name__
 
 
 def _now() -> datetime:

@@ -13,23 +13,27 @@ from sai_proxy.sai_api.text import TextDecoder, text_decoder
 
 
 class SaiReply:
-    """An answer of `execute` whose status was good."""
+    """An answer of `execute`, whose connection it owns until it is closed.
 
-    def __init__(self, response: aiohttp.ClientResponse, idle_timeout_s: float, request_timeout_s: float) -> None:
-        self.model = response.headers.get("model")
+    max_bytes: of the whole answer, inflated. Raises UpstreamProtocolError for a coding of its body that
+    was not asked for.
+    """
+
+    def __init__(
+        self, response: aiohttp.ClientResponse, *, idle_timeout_s: float, request_timeout_s: float, max_bytes: int
+    ) -> None:
+        self.model = template.read_model(response.headers)
         self.usage: Usage = template.read_usage(response.headers)
         self._response = response
         self._body: BodyDecoder = body_decoder(response.headers.get("Content-Encoding", ""))
         self._text: TextDecoder = text_decoder(response.headers.get("Content-Type", ""))
         self._idle_timeout_s = idle_timeout_s
         self._request_timeout_s = request_timeout_s
+        self._max_bytes = self._bytes_left = max_bytes
         self._loop = asyncio.get_running_loop()
         self._deadline = self._loop.time() + idle_timeout_s
         self.peeked = ""
         self._ended = False
-        protocol = response.connection.protocol if response.connection else None
-        if protocol is not None and protocol.closed is not None:
-            protocol.closed.add_done_callback(self._on_connection_lost)
 
     async def read(self) -> str | None:
         if self.peeked:
@@ -40,9 +44,9 @@ class SaiReply:
     async def _read_on(self) -> str | None:
         while not self._ended:
             if self._body.pending:
-                text = self._text.feed(self._body.feed(b""))
+                text = self._decode(b"")
             elif data := await self._receive():
-                text = self._text.feed(self._body.feed(data))
+                text = self._decode(data)
             else:
                 self._ended = True
                 self._body.end()
@@ -50,6 +54,13 @@ class SaiReply:
             if text:
                 return text
         return None
+
+    def _decode(self, data: bytes) -> str:
+        inflated = self._body.feed(data)
+        self._bytes_left -= len(inflated)
+        if self._bytes_left < 0:
+            raise errors.UpstreamAnswerTooLong({"limit": self._max_bytes})
+        return self._text.feed(inflated)
 
     async def peek(self, chars: int) -> str:
         """At least `chars` characters of the beginning, or all there is; `read` starts with them."""
@@ -59,14 +70,6 @@ class SaiReply:
 
     def close(self) -> None:
         self._response.close()
-
-    def _on_connection_lost(self, closed: asyncio.Future[None]) -> None:
-        """aiohttp closes a connection on a malformed chunk without telling who reads from it."""
-        if not closed.cancelled():
-            closed.exception()  # whoever reads gets one of its own; asyncio would log this as not looked at
-        content = self._response.content
-        if not content.is_eof() and content.exception() is None:
-            content.set_exception(aiohttp.ClientPayloadError("connection lost in mid-answer"))
 
     async def _receive(self) -> bytes:
         """The bytes that have arrived, or the next to arrive; none at the end."""

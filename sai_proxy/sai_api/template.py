@@ -8,24 +8,22 @@ import re
 from collections.abc import Mapping
 from datetime import datetime
 from email.utils import parsedate_to_datetime
-from typing import Any
 from urllib.parse import quote
 
+import msgspec
+from msgspec import Struct
+
 from sai_proxy import errors
-from sai_proxy.conversation.chat import Question, Route, Usage
+from sai_proxy.conversation.chat import Conversation, Route, Usage
 from sai_proxy.credentials import Credential
 from sai_proxy.errors.wording import credential_facts
 
 ACCEPT = "application/json, text/plain, */*"
 """With `*/*` in it SAI answers with bare text rather than with a quoted JSON string."""
 
-OVERFLOW_TEXTS = (
-    "prompt is too long",
-    "context length",
-    "context_length_exceeded",
-    "context window",
-    "input is too long",
-)
+OVERFLOW_TEXTS = ("prompt is too long", "maximum context length", "context_length_exceeded")
+"""What SAI, or the provider behind it, says of a conversation that does not fit; with status 500."""
+
 DENIED_TEXTS = ("access denied", "tool is not in your favourites", "not its owner", "unauthorized", "forbidden")
 LOGIN_PAGE_MARKS = ("sign in to your account", "login.microsoftonline.com", "convergedsignin")
 LOGIN_URL = re.compile(r"microsoftonline\.com|login|sign-?in|oauth|/account/", re.IGNORECASE)
@@ -35,6 +33,7 @@ _WEB_PAGE = re.compile(r"\ufeff?\s*(?:(?:<!--.*?-->|<\?xml.*?\?>)\s*)*<(?:!docty
 MAX_LOGGED_CHARS = 500
 MAX_RETRY_AFTER_S = 120
 DEFAULT_RETRY_AFTER_S = 5
+MAX_MODEL_CHARS = 200
 _MAX_TOKEN_DIGITS = 9
 
 
@@ -44,25 +43,43 @@ def execute_url(base_url: str, route: Route) -> str:
     return url if route.model_override is None else f"{url}?modelOverride={quote(route.model_override, safe='')}"
 
 
-def build_payload(question: Question, now_ms: int) -> dict[str, Any]:
-    """The body of a call.
+class Inputs(Struct):
+    system: str
+    user: str
+
+
+class HistoryMessage(Struct):
+    content: str
+    role: str
+    id: int
+
+
+class Payload(Struct, rename="camel", omit_defaults=True):
+    """The body of a call."""
+
+    inputs: Inputs
+    chat_messages: list[HistoryMessage] = []
+
+
+def build_payload(messages: Conversation, now_ms: int) -> bytes:
+    """The body of a call, as JSON.
 
     The leading system messages become `inputs.system`, the last message `inputs.user`, and all
     after the leading ones `chatMessages`, the last one included, as the predecessor sent them.
     now_ms: Unix milliseconds; SAI's callers number the messages from there.
     """
-    messages = question.conversation
     leading = next((i for i, message in enumerate(messages) if message.role != "system"), len(messages))
-    payload: dict[str, Any] = {
-        "inputs": {"system": "\n\n".join(message.text for message in messages[:leading]), "user": messages[-1].text}
-    }
+    inputs = Inputs("\n\n".join(message.text for message in messages[:leading]), messages[-1].text)
     history = [
-        {"content": message.text, "role": message.role, "id": now_ms + index}
-        for index, message in enumerate(messages[leading:])
+        HistoryMessage(message.text, message.role, now_ms + index) for index, message in enumerate(messages[leading:])
     ]
-    if history:
-        payload["chatMessages"] = history
-    return payload
+    return msgspec.json.encode(Payload(inputs, history))
+
+
+def read_model(headers: Mapping[str, str]) -> str | None:
+    """The model that SAI says it used, if that can stand in a header of ours."""
+    model = headers.get("model")
+    return model if model and len(model) <= MAX_MODEL_CHARS and model.isascii() and model.isprintable() else None
 
 
 def read_usage(headers: Mapping[str, str]) -> Usage:
@@ -89,14 +106,21 @@ def login_page_failure(page: str, credential: Credential) -> errors.ProxyError:
 
 
 def failure_of(
-    status: int, headers: Mapping[str, str], body: str, credential: Credential, *, now: datetime, retried: bool = False
+    status: int,
+    headers: Mapping[str, str],
+    body: str,
+    credential: Credential,
+    *,
+    now: datetime,
+    payload: bytes = b"",
+    retried: bool = False,
 ) -> errors.ProxyError:
-    """The error for an answer whose status is not 2xx.
+    """The error for an answer whose status is not 2xx. The status decides; only of a 500, which SAI gives
+    for everything, do words say more, and only those that do not stand in the question, which it may echo.
 
-    body: its beginning, as text; it goes into the error's `detail`, for the log alone.
-    retried: whether this was the last of several tries.
+    body: its beginning, as text; it goes into the error's `detail`, for the log alone. payload: what was
+    asked. retried: whether this was the last of several tries.
     """
-    text = body.lower()
     detail = f"SAI answered {status}: {credential.mask(body)[:MAX_LOGGED_CHARS]}"
     facts = credential_facts(credential.source, credential.kind)
     if status == 401:
@@ -106,24 +130,40 @@ def failure_of(
         if LOGIN_URL.search(location):
             return _rejected(credential, "a redirect to a login page")
         return errors.UpstreamError({"status": status}, detail=f"a redirect, which is not followed: status {status}")
-    if status == 403 or any(fragment in text for fragment in DENIED_TEXTS):
-        return errors.PermissionDenied(facts, detail=detail)
-    if status == 429:
-        return errors.RateLimited(facts, detail=detail, retry_after_s=read_retry_after(headers, now))
-    if any(fragment in text for fragment in OVERFLOW_TEXTS):
-        return errors.ContextLengthExceeded(param="messages", detail=detail)
     match status:
+        case 403:
+            return errors.PermissionDenied(facts, detail=detail)
+        case 429:
+            return errors.RateLimited(facts, detail=detail, retry_after_s=read_retry_after(headers, now))
         case 400 | 422:
             return errors.UpstreamRejected(detail=detail)
         case 404:
             return errors.TemplateNotFound(detail=detail)
-        case 408:
+        case 408 | 504:
             return errors.UpstreamTimeout(detail=detail, retried=retried)
         case 409:
             return errors.UpstreamConflict(detail=detail)
         case 413:
             return errors.UpstreamTooLarge(detail=detail)
+        case 503:
+            return errors.UpstreamUnavailable(
+                detail=detail, retried=retried, retry_after_s=read_retry_after(headers, now)
+            )
+    if status == 500 and _says(DENIED_TEXTS, body, payload):
+        return errors.PermissionDenied(facts, detail=detail)
+    if status == 500 and _says(OVERFLOW_TEXTS, body, payload):
+        return errors.ContextLengthExceeded(param="messages", detail=detail)
     return errors.UpstreamError({"status": status}, detail=detail, retried=retried)
+
+
+def _says(fragments: tuple[str, ...], body: str, payload: bytes) -> bool:
+    """Whether SAI's own words hold one of these, in any letter case."""
+    text = body.lower()
+    found = [fragment for fragment in fragments if fragment in text]
+    if not found:
+        return False
+    asked = payload.lower()
+    return any(fragment.encode() not in asked for fragment in found)
 
 
 def _rejected(credential: Credential, detail: str) -> errors.ProxyError:
@@ -132,14 +172,18 @@ def _rejected(credential: Credential, detail: str) -> errors.ProxyError:
 
 
 def read_retry_after(headers: Mapping[str, str], now: datetime) -> int:
-    """Seconds to wait, from a Retry-After of SAI's in either of its forms, kept within bounds that
-    SDKs obey. now: an aware datetime."""
+    """Seconds for a client to wait, from a Retry-After of SAI's, kept within bounds that SDKs obey. now: an
+    aware datetime."""
+    asked = asked_wait(headers, now)
+    return DEFAULT_RETRY_AFTER_S if asked is None else min(max(asked, 1), MAX_RETRY_AFTER_S)
+
+
+def asked_wait(headers: Mapping[str, str], now: datetime) -> int | None:
+    """Seconds that SAI asks to wait, in either form of Retry-After; None if it does not say."""
     text = headers.get("Retry-After", "").strip()
     if text.isascii() and text.isdigit():
-        seconds = int(text[:_MAX_TOKEN_DIGITS])
-    else:
-        try:
-            seconds = round((parsedate_to_datetime(text) - now).total_seconds())
-        except (TypeError, ValueError, OverflowError):
-            seconds = DEFAULT_RETRY_AFTER_S
-    return min(max(seconds, 1), MAX_RETRY_AFTER_S)
+        return int(text[:_MAX_TOKEN_DIGITS])
+    try:
+        return round((parsedate_to_datetime(text) - now).total_seconds())
+    except (TypeError, ValueError, OverflowError):
+        return None

@@ -1,9 +1,27 @@
-"""What the handlers need of SAI, whichever of its endpoints answers."""
+"""What the relay needs of SAI, whichever of its endpoints answers."""
 
 from typing import Protocol
 
-from sai_proxy.conversation.chat import Question, Usage
+from msgspec import Struct
+
+from sai_proxy.conversation.chat import Conversation, Route, Usage
 from sai_proxy.credentials import Credential
+
+
+class Question(Struct):
+    """One conversation as SAI is asked it: encoded once, shared by all its choices and tries, and let go
+    when SAI has answered.
+
+    chars: length of all messages, in code points.
+    """
+
+    payload: bytes
+    route: Route
+    chars: int
+
+    def release(self) -> None:
+        """It will not be asked any more. Whoever still has it, such as an exception's frames, has little."""
+        self.payload = b""
 
 
 class Reply(Protocol):
@@ -21,7 +39,7 @@ class Reply(Protocol):
         """The next piece of text, as soon as SAI sends it; None at the end.
 
         A cancelled call loses nothing: the next one goes on where it was.
-        Raises ProxyError for an answer that is cut off, malformed, or too slow.
+        Raises ProxyError for an answer that is cut off, malformed, too long, or too slow.
         """
         ...
 
@@ -38,8 +56,18 @@ class Attempts(Protocol):
 
 
 class Upstream(Protocol):
-    """One endpoint of SAI."""
+    @property
+    def open_circuits(self) -> list[str]:
+        """Targets that are left alone for the moment, since they fail."""
+        ...
 
-    async def ask(self, question: Question, credential: Credential, counter: Attempts) -> Reply:
-        """Returns when SAI has accepted the question. Raises ProxyError if it did not."""
+    def question(self, conversation: Conversation, route: Route) -> Question:
+        """The bytes that ask this."""
+        ...
+
+    async def ask(self, question: Question, credential: Credential, counter: Attempts, deadline: float) -> Reply:
+        """Ask with one credential. deadline: of the loop's clock, until when tries may begin.
+
+        Raises ProxyError: a refusal, or what went wrong.
+        """
         ...

@@ -20,7 +20,7 @@ from prometheus_client import (
 
 from sai_proxy import __version__
 from sai_proxy.errors.table import ERROR_TABLE
-from sai_proxy.telemetry.record import RequestRecord
+from sai_proxy.telemetry.record import CLIENT_STALLED, RequestRecord
 
 M = TypeVar("M", Counter, Histogram)
 
@@ -57,6 +57,7 @@ class Metrics:
         )
         for kind, row in ERROR_TABLE.items():
             self.failures.labels(row.code or row.type, kind.fault)
+        self.failures.labels(CLIENT_STALLED, "caller")
         self.duration = histogram(
             "gen_ai_server_request_duration_seconds",
             "From a request's arrival to its answer's end.",
@@ -95,6 +96,10 @@ class Metrics:
         self.unwrapped = counter("sai_proxy_unwrapped_messages", "Messages freed of an IDE's prompt.")
         self.requests_in_flight = gauge("sai_proxy_requests_in_flight", "Requests to a model now.")
         self.streams_in_flight = gauge("sai_proxy_streams_in_flight", "Streamed answers now.")
+        self.connections = gauge("sai_proxy_connections", "Open connections of clients now.")
+        self.held_bytes = gauge("sai_proxy_held_bytes", "Bytes of heads, bodies, questions and answers held now.")
+        self.open_circuits = gauge("sai_proxy_open_circuits", "Templates that are left alone now, since SAI fails.")
+        self.resting_credentials = gauge("sai_proxy_resting_credentials", "Credentials that rest now after a 429.")
         self.loop_lag = histogram("sai_proxy_event_loop_lag_seconds", "How late the event loop wakes up.", buckets=_LAG)
 
     def observe(self, record: RequestRecord, *, route: str, status: int, duration_s: float) -> None:

@@ -6,6 +6,9 @@ from typing import Any
 CLIENT_CLOSED_REQUEST = 499
 """nginx' status for a client that left before its answer was complete; it is never sent."""
 
+CLIENT_STALLED = "client_stalled"
+"""The error of a client that was cut off, since it did not read its answer for too long."""
+
 PROBES = ("/health", "/metrics")
 """What machines ask, every few seconds."""
 

@@ -11,7 +11,7 @@ import pytest
 
 from sai_proxy.app import create_app
 from sai_proxy.configuration.environment import read_settings
-from sai_proxy.http.admission import FREE_BYTES
+from sai_proxy.http.admission import SMALL_BYTES
 from sai_proxy.simulator import Simulator
 from tests.conftest import StartProxy
 from tests.support import Proxy, chat, check_schema, environment, until
@@ -146,8 +146,8 @@ async def test_a_body_that_comes_in_pieces_is_refused_at_the_limit(start_proxy: 
 
 
 async def test_large_bodies_are_turned_away_while_others_are_in_memory(sai: Simulator, start_proxy: StartProxy) -> None:
-    proxy = await start_proxy(MAX_BUFFERED_BYTES="20000")
-    large = "x" * (FREE_BYTES + 15_000)
+    proxy = await start_proxy(MAX_BUFFERED_BYTES=str(5 * SMALL_BYTES))
+    large = "x" * (3 * SMALL_BYTES // 2)
     first = asyncio.ensure_future(proxy.ask("[[silence=forever]]" + large, stream=True))
     await until(lambda: sai.calls)
     refused = await proxy.ask(large)
@@ -164,34 +164,34 @@ async def test_large_bodies_are_turned_away_while_others_are_in_memory(sai: Simu
 
 async def test_one_large_body_alone_is_let_in(start_proxy: StartProxy) -> None:
     proxy = await start_proxy(MAX_BUFFERED_BYTES="1")
-    larger = "x" * (3 * FREE_BYTES)
+    larger = "x" * (3 * SMALL_BYTES)
     assert (await proxy.ask(larger)).status == 200
     assert (await post_in_pieces(proxy, larger))[0] == 200
 
 
 @pytest.mark.parametrize(
     "fields",
-    [{"messages": [{"role": "user", "content": ""}] * 5_000}, {"stop": "x" * (3 * FREE_BYTES)}],
-    ids=["many", "stop"],
+    [{"messages": [{"role": "user", "content": ""}] * 5_000}],
+    ids=["many"],
 )
 async def test_what_is_held_beside_the_text_counts(
     fields: dict[str, Any], sai: Simulator, start_proxy: StartProxy
 ) -> None:
-    proxy = await start_proxy(MAX_BUFFERED_BYTES="20000")
+    proxy = await start_proxy(MAX_BUFFERED_BYTES=str(5 * SMALL_BYTES))
     last = {"role": "user", "content": "[[silence=forever]]"}
     body = {**chat(stream=True), **fields}
     first = asyncio.ensure_future(proxy.post({**body, "messages": [*body["messages"], last]}))
     await until(lambda: sai.calls)
-    assert (await proxy.ask("x" * (FREE_BYTES + 15_000))).status == 503
+    assert (await proxy.ask("x" * (3 * SMALL_BYTES))).status == 503
     first.cancel()
 
 
 async def test_what_is_no_text_is_not_held(sai: Simulator, start_proxy: StartProxy) -> None:
-    proxy = await start_proxy(MAX_BUFFERED_BYTES="20000")
-    padded = json.dumps(chat("[[silence=forever]]", stream=True)).encode() + b" " * (2 * FREE_BYTES)
+    proxy = await start_proxy(MAX_BUFFERED_BYTES=str(5 * SMALL_BYTES))
+    padded = json.dumps(chat("[[silence=forever]]", stream=True)).encode() + b" " * (2 * SMALL_BYTES)
     first = asyncio.ensure_future(proxy.post(padded))
     await until(lambda: sai.calls)
-    assert (await proxy.ask("x" * (FREE_BYTES + 15_000))).status == 200
+    assert (await proxy.ask("x" * (SMALL_BYTES * 3 // 2))).status == 200
     first.cancel()
 
 

@@ -68,7 +68,7 @@ async def test_one_wide_line_says_all_of_a_request(caplog: pytest.LogCaptureFixt
 async def test_the_line_of_a_failure_has_its_code(caplog: pytest.LogCaptureFixture, start_proxy: StartProxy) -> None:
     proxy = await start_proxy(MAX_RETRIES="1")
     line = await line_of(caplog, proxy, chat("[[status=503]]"))
-    assert (line["status"], line["error"], line["attempts"]) == (502, "upstream_error", 2)
+    assert (line["status"], line["error"], line["attempts"]) == (503, "upstream_unavailable", 2)
 
 
 async def test_the_line_of_a_refusal_says_what_was_wrong(caplog: pytest.LogCaptureFixture, proxy: Proxy) -> None:

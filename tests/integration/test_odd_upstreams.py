@@ -122,7 +122,7 @@ async def test_a_failure_whose_body_stalls_keeps_its_status(
     ("response", "status"),
     [
         (head("Retry-After: Fri, 31 Dec 99999999999999 00:00:00 GMT", "Content-Length: 9", status="429 No"), 429),
-        (head("Retry-After: Fri, 31 Dec 99999999999999 00:00:00 GMT", "Content-Length: 9", status="503 No"), 502),
+        (head("Retry-After: Fri, 31 Dec 99999999999999 00:00:00 GMT", "Content-Length: 9", status="503 No"), 503),
         (whole(b"abc", "Content-Type: text/plain; charset=undefined"), 200),
         (whole(b"abc", "Content-Type: text/plain; charset=idna"), 200),
         (whole(b"abc", "Content-Type: text/plain; charset=unicode_escape"), 200),

@@ -230,7 +230,7 @@ async def test_an_upload_and_a_slow_reader_get_their_time_at_shutdown(sai: Simul
         upload, sending = await asyncio.open_connection("127.0.0.1", port)
         sending.write(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body))
         sending.write(body[:10])
-        size = 30_000_000
+        size = 12_000_000
         slow = json.dumps(chat(f"[[chars={size}]]")).encode()
         reading, asking = await asyncio.open_connection("127.0.0.1", port, limit=1024)
         asking.write(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(slow) + slow)

@@ -1,5 +1,6 @@
 """A tiny application with one layer, and what the layers outside it would have left."""
 
+import json
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -8,7 +9,8 @@ from aiohttp.test_utils import TestClient
 from aiohttp.typedefs import Handler, Middleware
 
 from sai_proxy.conversation.chat import ChatMessage, ChatRequest, Route
-from sai_proxy.keys import BODY_KEY, CHAT_REQUEST, RECORD
+from sai_proxy.http.admission import Admission
+from sai_proxy.keys import BODY, CHAT_REQUEST, HOLDING, RECORD
 from sai_proxy.telemetry.record import RequestRecord
 
 Client = TestClient[web.Request, web.Application]
@@ -35,7 +37,9 @@ def start_layer(aiohttp_client: Callable[[web.Application], Awaitable[Client]]) 
         @web.middleware
         async def outside(request: web.Request, handler: Handler) -> web.StreamResponse:
             request[RECORD] = record or RequestRecord(0)
-            request[BODY_KEY] = body_key
+            request[HOLDING] = Admission(max_requests=10, max_bytes=1_000_000).enter()
+            key = {"litellm_params": {"metadata": {"user_api_key": body_key}}}
+            request[BODY] = json.dumps(key).encode()
             if chat is not None:
                 request[CHAT_REQUEST] = chat
             try:

@@ -19,6 +19,7 @@ import yaml
 from sai_proxy.conversation.ide_prompt import WRAPPERS
 from sai_proxy.errors.table import ERROR_TABLE
 from sai_proxy.simulator import Simulator
+from sai_proxy.telemetry.record import CLIENT_STALLED
 from tests.conftest import StartProxy
 from tests.documents import text_of
 from tests.support import ROOT, Proxy, chat, environment, free_port, running_process, until
@@ -154,6 +155,7 @@ async def test_every_kind_of_failure_starts_at_0_and_counts_by_whose_fault_it_wa
     proxy = await start_proxy(SAI_URL=f"http://127.0.0.1:{free_port()}")
     before = samples(await metrics_of(proxy), "sai_proxy_failures_total")
     kinds = {f'code="{row.code or row.type}",fault="{kind.fault}"' for kind, row in ERROR_TABLE.items()}
+    kinds.add(f'code="{CLIENT_STALLED}",fault="caller"')
     assert before == dict.fromkeys(kinds, 0)
     await proxy.ask()
     await proxy.ask(model="nobody-knows-this")
@@ -173,7 +175,7 @@ async def test_no_key_and_no_unknown_value_is_a_label(start_proxy: StartProxy) -
     text = await metrics_of(proxy)
     assert "canary" not in text
     codes = set(re.findall(r'code="([^"]*)"', text))
-    assert codes <= {row.code or row.type for row in ERROR_TABLE.values()} | {"none"}
+    assert codes <= {row.code or row.type for row in ERROR_TABLE.values()} | {"none", CLIENT_STALLED}
 
 
 async def test_a_port_of_their_own_takes_the_metrics_off_the_main_one(sai: Simulator) -> None:

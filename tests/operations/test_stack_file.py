@@ -59,7 +59,7 @@ def test_a_replica_is_confined_and_bounded() -> None:
     assert set(SERVICE["logging"]["options"]) == {"max-size", "max-file"}
     limit = int(DEPLOY["resources"]["limits"]["memory"].removesuffix("M")) * 2**20
     settings = read_settings(environment("http://sai"))
-    assert limit >= 166 * 2**20 + 10 * settings.max_buffered_bytes, "what was measured, see the handbook"
+    assert limit >= 250 * 2**20 + settings.max_buffered_bytes, "what was measured under attack, see docs/reliability.md"
     assert set(DEPLOY["resources"]["reservations"]) == {"cpus", "memory"}
 
 

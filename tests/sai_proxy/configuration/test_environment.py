@@ -230,5 +230,6 @@ def test_every_field_has_its_variable() -> None:
         "access_tokens",
         "placeholder_keys",
         "cors_origins",
+        "retry_statuses",
     }
     assert {name.lower() for name in PLAIN_VARIABLES} == set(Settings.__struct_fields__) - composed

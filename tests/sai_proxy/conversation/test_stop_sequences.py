@@ -2,11 +2,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sai_proxy.conversation.stop_sequences import TextCutter
+from sai_proxy.conversation.stop_sequences import TextEnd
 
 
 def cut(pieces: list[str], stops: tuple[str, ...] = (), max_chars: int | None = None) -> tuple[str, str | None]:
-    cutter = TextCutter(stops, max_chars)
+    cutter = TextEnd(stops, max_chars)
     out = ""
     for piece in pieces:
         out += cutter.feed(piece)
@@ -54,7 +54,7 @@ def test_the_cut_does_not_depend_on_the_pieces(pieces: list[str], stops: list[st
 
 @given(st.text("ab", max_size=12), st.lists(st.text("ab", min_size=1, max_size=4), min_size=1, max_size=3))
 def test_only_what_could_become_a_stop_string_is_held_back(text: str, stops: list[str]) -> None:
-    cutter = TextCutter(tuple(stops))
+    cutter = TextEnd(tuple(stops))
     out = cutter.feed(text)
     held = "" if cutter.finish_reason else text[len(out) :]
     assert not held or any(stop.startswith(held) and stop != held for stop in stops)

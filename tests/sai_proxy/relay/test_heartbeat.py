@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from sai_proxy.relay.heartbeat import open_patiently, read_patiently
+from sai_proxy.relay.heartbeat import open_with_heartbeats, read_with_heartbeats
 
 
 class Opened:
@@ -30,7 +30,7 @@ async def test_beats_come_until_it_is_open() -> None:
         await gate.wait()
         return Opened()
 
-    assert not (await open_patiently(opening(), 0.001, beat)).closed
+    assert not (await open_with_heartbeats(opening(), 0.001, beat)).closed
     assert len(beats) == 3
 
 
@@ -39,7 +39,7 @@ async def test_a_failure_to_open_is_passed_on() -> None:
         raise ValueError("refused")
 
     with pytest.raises(ValueError, match="refused"):
-        await open_patiently(opening(), 1, no_beat)
+        await open_with_heartbeats(opening(), 1, no_beat)
 
 
 @pytest.mark.parametrize("steps", range(6))
@@ -55,7 +55,7 @@ async def test_what_opens_while_its_caller_is_cancelled_is_closed(steps: int) ->
         return made[0]
 
     async def caller() -> None:
-        handed_over.append(await open_patiently(opening(), 60, no_beat))
+        handed_over.append(await open_with_heartbeats(opening(), 60, no_beat))
         await asyncio.Event().wait()
 
     task = asyncio.ensure_future(caller())
@@ -85,7 +85,7 @@ async def test_a_beat_that_fails_ends_the_opening() -> None:
         raise ConnectionResetError
 
     with pytest.raises(ConnectionResetError):
-        await open_patiently(opening(), 0.001, beat)
+        await open_with_heartbeats(opening(), 0.001, beat)
     assert cancelled.is_set()
 
 
@@ -98,5 +98,5 @@ async def test_reading_goes_on_where_it_was_after_a_beat() -> None:
         if len(beats) == 2:
             pieces.put_nowait("piece")
 
-    assert await read_patiently(pieces.get, 0.001, beat) == "piece"
+    assert await read_with_heartbeats(pieces.get, 0.001, beat) == "piece"
     assert len(beats) == 2

@@ -2,42 +2,13 @@
 
 import socket
 import ssl
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import trustme
 
-from sai_proxy.sai_api.client import MAX_BACKOFF_S, SaiRetry
 from sai_proxy.simulator import simulator
 from tests.support import running_proxy
-
-
-@dataclass
-class Counter:
-    attempts: int = 0
-    retries: int = 0
-
-
-def test_the_back_off_grows_jitters_and_is_bounded() -> None:
-    def waits() -> list[float]:
-        retry = SaiRetry(20, Counter())
-        return [retry.get_timeout(attempt) for attempt in range(1, 13)]
-
-    first, second = waits(), waits()
-    assert first != second
-    assert 0.2 < first[0] < 1
-    assert first[3] > first[0]
-    assert max(first + second) <= MAX_BACKOFF_S + 1
-    assert first[-1] > MAX_BACKOFF_S / 2
-
-
-def test_each_further_attempt_is_counted() -> None:
-    counter = Counter(1)
-    retry = SaiRetry(3, counter)
-    assert not retry.retried
-    retry.get_timeout(1)
-    assert (retry.retried, counter.attempts, counter.retries) == (True, 2, 1)
 
 
 async def test_a_sai_that_does_not_accept_is_504() -> None:

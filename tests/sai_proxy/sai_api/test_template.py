@@ -1,10 +1,11 @@
+import json
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from sai_proxy import errors
-from sai_proxy.conversation.chat import ChatMessage, Question, Route, Usage
+from sai_proxy.conversation.chat import ChatMessage, Route, Usage
 from sai_proxy.credentials import Credential, Kind, Source
 from sai_proxy.sai_api import template
 
@@ -14,7 +15,8 @@ USER = Credential("key", "user", "the-users-key")
 
 def payload(*messages: tuple[str, str]) -> dict[str, Any]:
     conversation = tuple(ChatMessage(role, (text,)) for role, text in messages)
-    return template.build_payload(Question(conversation, Route("t")), 1000)
+    decoded: dict[str, Any] = json.loads(template.build_payload(conversation, 1000))
+    return decoded
 
 
 def test_the_payload_has_system_user_and_history() -> None:
@@ -40,8 +42,8 @@ def test_system_messages_alone_have_no_history() -> None:
 
 
 def test_text_parts_are_joined_by_newlines() -> None:
-    question = Question((ChatMessage("user", ("a", "b")),), Route("t"))
-    assert template.build_payload(question, 0)["inputs"]["user"] == "a\nb"
+    conversation = (ChatMessage("user", ("a", "b")),)
+    assert json.loads(template.build_payload(conversation, 0))["inputs"]["user"] == "a\nb"
 
 
 def test_the_url_carries_an_encoded_override() -> None:
@@ -69,6 +71,13 @@ def failure(status: int, body: str = "", headers: dict[str, str] | None = None, 
     return template.failure_of(status, headers or {}, body, options.pop("credential", USER), now=NOW, **options)
 
 
+@pytest.mark.parametrize("words", ["prompt is too long", "Access Denied", "403 Forbidden"])
+def test_words_that_a_500_echoes_from_the_question_say_nothing(words: str) -> None:
+    asked = template.build_payload((ChatMessage("user", (f"What does '{words}' mean?",)),), 0)
+    assert type(failure(500, f"cannot run: {words}", payload=asked)) is errors.UpstreamError
+    assert type(failure(500, f"cannot run: {words}", payload=b"{}")) is not errors.UpstreamError
+
+
 @pytest.mark.parametrize(
     ("status", "body", "kind"),
     [
@@ -76,7 +85,10 @@ def failure(status: int, body: str = "", headers: dict[str, str] | None = None, 
         (403, "", errors.PermissionDenied),
         (500, "ACCESS DENIED to it", errors.PermissionDenied),
         (500, "The tool is not in your favourites", errors.PermissionDenied),
-        (400, "you are not its owner", errors.PermissionDenied),
+        (400, "you are not its owner", errors.UpstreamRejected),
+        (422, "forbidden", errors.UpstreamRejected),
+        (429, "forbidden", errors.RateLimited),
+        (401, "prompt is too long", errors.CredentialRejected),
         (500, "Unauthorized", errors.PermissionDenied),
         (429, "Test template usage limit exceeded", errors.RateLimited),
         (429, "Template usage limit exceeded.", errors.RateLimited),
@@ -84,12 +96,14 @@ def failure(status: int, body: str = "", headers: dict[str, str] | None = None, 
         (500, "prompt is too long: 210000 tokens", errors.ContextLengthExceeded),
         (500, "Prompt Is Too Long", errors.ContextLengthExceeded),
         (500, "maximum context length is 128000", errors.ContextLengthExceeded),
-        (400, "context_length_exceeded", errors.ContextLengthExceeded),
+        (500, "context_length_exceeded", errors.ContextLengthExceeded),
+        (400, "context_length_exceeded", errors.UpstreamRejected),
+        (500, "bad tool: context window", errors.UpstreamError),
         (500, "OpenAICompatible", errors.UpstreamError),
         (500, "", errors.UpstreamError),
         (502, "<html>Bad gateway</html>", errors.UpstreamError),
-        (503, "", errors.UpstreamError),
-        (504, "", errors.UpstreamError),
+        (503, "", errors.UpstreamUnavailable),
+        (504, "", errors.UpstreamTimeout),
         (418, "", errors.UpstreamError),
         (400, "{}", errors.UpstreamRejected),
         (422, "", errors.UpstreamRejected),

@@ -1,0 +1,38 @@
+"""Reads the body, for the layers inside to look at.
+
+Writes BODY; raises BodyTooLarge and its like. Stands before auth-resolution, since a user's key may stand
+in the body. A failure on the way, here or further inside, may have to be told in the form that the body
+asks for: should it not have been read that far, this layer writes the likely ANSWER.
+"""
+
+from typing import Any
+
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+
+from sai_proxy import errors
+from sai_proxy.http.body_reading import read_body
+from sai_proxy.keys import ANSWER, BODY, HOLDING, LIFECYCLE, RECORD
+from sai_proxy.openai_api.endpoints import Endpoint
+
+
+def request_body_middleware(endpoint: Endpoint[Any], *, max_bytes: int, timeout_s: float) -> Middleware:
+    """max_bytes: longest body. timeout_s: for the whole of it to arrive; aiohttp itself sets none."""
+
+    @web.middleware
+    async def request_body(request: web.Request, handler: Handler) -> web.StreamResponse:
+        request[BODY] = b""
+        try:
+            with request.app[LIFECYCLE].running():
+                request[BODY] = await read_body(
+                    request, request[HOLDING], request[RECORD], max_bytes=max_bytes, timeout_s=timeout_s
+                )
+            return await handler(request)
+        except errors.ProxyError:
+            if ANSWER not in request:
+                request[ANSWER] = endpoint.likely_answer(request[BODY])
+            raise
+        finally:
+            request[BODY] = b""
+
+    return request_body

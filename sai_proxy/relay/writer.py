@@ -1,0 +1,73 @@
+"""The way to one client: the only place where an answer's bytes go out, and where it ends.
+
+A client that stops reading does not hold it for ever: the connection has a deadline for being written to
+(`server.py`), and an answer counts as ended only when nothing of it is left in this process.
+"""
+
+import asyncio
+from collections.abc import Mapping
+
+from aiohttp import HttpVersion11, web
+
+from sai_proxy.http.half_close import on_half_close
+
+
+class AnswerWriter:
+    """One answer, whole or as a stream."""
+
+    def __init__(self, request: web.Request) -> None:
+        self.response = web.StreamResponse()
+        self._request = request
+
+    @property
+    def begun(self) -> bool:
+        """Whether bytes went out, after which no other answer can follow. That aiohttp calls a response
+        prepared says only that it has made a head for it."""
+        return self._request.writer.output_size > 0
+
+    async def write_whole(self, body: bytes, headers: Mapping[str, str]) -> None:
+        """All of an answer. Returns when the client, or its kernel, has it."""
+        self.response.headers.update(headers)
+        self.response.content_length = len(body)
+        await self.response.prepare(self._request)
+        await self.response.write_eof(body)
+        await self._flush()
+
+    async def start(self, first: bytes, headers: Mapping[str, str], *, heartbeat: bytes) -> None:
+        """The head of a stream and its first bytes. heartbeat: what may be written between any two pieces."""
+        self.response.headers.update(headers)
+        if self._request.version < HttpVersion11:
+            self.response.force_close()  # without chunks only the connection's end is the stream's
+        await self.response.prepare(self._request)
+        await self.response.write(first)
+
+        def probe() -> None:
+            asyncio.ensure_future(self.write(heartbeat)).add_done_callback(_look_away)
+
+        on_half_close(self._request, probe)
+
+    async def write(self, data: bytes) -> None:
+        """A piece of a stream. Waits while the client does not read."""
+        await self.response.write(data)
+
+    async def end(self) -> None:
+        """The end of a stream. Returns when the client, or its kernel, has it."""
+        on_half_close(self._request, None)
+        await self.response.write_eof()
+        await self._flush()
+
+    async def _flush(self) -> None:
+        transport = self._request.transport
+        if transport is None or not transport.get_write_buffer_size():
+            return
+        transport.set_write_buffer_limits(high=0)  # pauses writing until all is out
+        try:
+            await self._request.writer.drain()
+        finally:
+            transport.set_write_buffer_limits()
+
+
+def _look_away(written: "asyncio.Future[None]") -> None:
+    """Whether a probe could be written is seen by the connection, which ends if not."""
+    if not written.cancelled():
+        written.exception()

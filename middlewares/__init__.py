@@ -10,6 +10,7 @@ from middlewares.request_body import request_body_middleware
 from middlewares.auth_resolution import auth_resolution_middleware
 from middlewares.chat_body import chat_body_middleware
 from middlewares.ide_unwrap import ide_unwrap_middleware
+from middlewares.tool_prompting import tool_prompting_middleware
 from middlewares.context_length import context_length_middleware
 from middlewares.inference_tracing import inference_tracing_middleware
 
@@ -25,6 +26,7 @@ __all__ = [
     "auth_resolution_middleware",
     "chat_body_middleware",
     "ide_unwrap_middleware",
+    "tool_prompting_middleware",
     "context_length_middleware",
     "inference_tracing_middleware",
 ]

@@ -115,6 +115,7 @@ def _inference_layers(
         ),
         middlewares.chat_body_middleware(endpoint),
         *([middlewares.ide_unwrap_middleware()] if settings.ide_unwrap else []),
+        middlewares.tool_prompting_middleware(template_has_tools="tools" in settings.sai_template_inputs),
         middlewares.context_length_middleware(settings.context_limit_tokens),
         *([middlewares.inference_tracing_middleware(tracing, endpoint.operation)] if tracing else []),
     ]
@@ -138,6 +139,7 @@ def _sai(settings: Settings, tracing: Tracing | None) -> Callable[[web.Applicati
             max_retries=settings.max_retries,
             retry_statuses=settings.retry_statuses,
             max_answer_bytes=settings.max_answer_bytes,
+            template_inputs=settings.sai_template_inputs,
             targets={route.template_id for route in settings.models.values()},
             tls=tls_setting(verify=settings.sai_tls_verify, ca_file=settings.sai_ca_file),
             trace_configs=[tracing.client_trace_config()] if tracing else None,

@@ -61,6 +61,7 @@ def test_the_configuration_table_has_every_variable_with_its_default(text: str, 
         "PLACEHOLDER_KEYS",
         "CORS_ORIGINS",
         "RETRY_STATUSES",
+        "SAI_TEMPLATE_INPUTS",
     }
     assert set(documented) == special | set(PLAIN_VARIABLES)
     shown = dict(

@@ -21,6 +21,9 @@ from sai_proxy.errors import CredentialUnusable
 
 T = TypeVar("T")
 
+REQUIRED_INPUTS = frozenset({"system", "user"})
+TEMPLATE_INPUTS = REQUIRED_INPUTS | {"tools", "tool", "type", "api"}
+
 SECRETS_DIR = Path("/run/secrets")
 NO_CREDENTIAL = "none"
 """What SAI_KEY or SAI_COOKIE says where it has to exist, as a Swarm's secrets must, but there is none."""
@@ -67,6 +70,7 @@ PLAIN_VARIABLES: dict[str, str] = {
 COMPOSED_VARIABLES = (
     *("SAI_URL", "SAI_TEMPLATE_ID", "SAI_MODELS", "SAI_KEY", "SAI_KEY_FILE", "SAI_COOKIE", "SAI_COOKIE_FILE"),
     *("ACCESS_TOKENS", "ACCESS_TOKENS_FILE", "PLACEHOLDER_KEYS", "CORS_ORIGINS", "RETRY_STATUSES"),
+    "SAI_TEMPLATE_INPUTS",
 )
 VARIABLES = frozenset({*PLAIN_VARIABLES, *COMPOSED_VARIABLES})
 
@@ -132,6 +136,8 @@ class _Reader:
         values["system_key"] = self._credential("SAI_KEY", cookie=False)
         values["system_cookie"] = self._credential("SAI_COOKIE", cookie=True)
         values["access_tokens"] = self._access_tokens()
+        if "SAI_TEMPLATE_INPUTS" in self.environ:
+            values["sai_template_inputs"] = self._template_inputs(self.environ["SAI_TEMPLATE_INPUTS"])
         if "RETRY_STATUSES" in self.environ:
             values["retry_statuses"] = self._retry_statuses(self.environ["RETRY_STATUSES"])
         if "PLACEHOLDER_KEYS" in self.environ:
@@ -203,6 +209,12 @@ class _Reader:
         if text and not tokens:
             self._fault("ACCESS_TOKENS", text, "at least one token, or the variable unset, which lets everyone in")
         return tokens
+
+    def _template_inputs(self, text: str) -> frozenset[str]:
+        names = frozenset(_items(text))
+        if not REQUIRED_INPUTS <= names <= TEMPLATE_INPUTS:
+            self._fault("SAI_TEMPLATE_INPUTS", text, "system and user, and of tools, tool, type, api what it has")
+        return names
 
     def _retry_statuses(self, text: str) -> frozenset[int]:
         if text.strip().lower() == NO_CREDENTIAL:
@@ -285,6 +297,7 @@ def shown_settings(settings: Settings) -> list[str]:
     lines.append("SAI_MODELS=" + ",".join(_shown_model(name, route) for name, route in settings.models.items()))
     lines.append(f"ACCESS_TOKENS={f'(set, {len(settings.access_tokens)})' if settings.access_tokens else '(not set)'}")
     lines.append("PLACEHOLDER_KEYS=" + ",".join(sorted(settings.placeholder_keys)))
+    lines.append("SAI_TEMPLATE_INPUTS=" + ",".join(sorted(settings.sai_template_inputs)))
     lines.append("RETRY_STATUSES=" + (",".join(map(str, sorted(settings.retry_statuses))) or NO_CREDENTIAL))
     lines.append("CORS_ORIGINS=" + (",".join(sorted(settings.cors_origins)) or "(not set)"))
     lines += [f"{variable}={_shown(getattr(settings, variable.lower()))}" for variable in PLAIN_VARIABLES]

@@ -26,6 +26,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     system_key: Credential | None = None
     system_cookie: Credential | None = None
     models: Mapping[str, Route]
+    sai_template_inputs: frozenset[str] = frozenset({"system", "user"})
     host: str = "0.0.0.0"
     port: Port = DEFAULT_PORT
     request_timeout: Seconds = 600

@@ -3,16 +3,22 @@
 from msgspec import Struct
 from msgspec.structs import replace
 
+from sai_proxy.conversation.events import ToolCall
+from sai_proxy.conversation.offer import OutputFormat, Toolset
+
 
 class ChatMessage(Struct, frozen=True):
     """One turn of a conversation.
 
     role: `system`, `user`, `assistant` or `tool`.
     parts: the text parts, in order; a plain string is one part.
+    calls: what an assistant has called. answers: of a `tool` message, the call whose result it is.
     """
 
     role: str
     parts: tuple[str, ...]
+    calls: tuple[ToolCall, ...] = ()
+    answers: ToolCall | None = None
 
     @property
     def text(self) -> str:
@@ -20,8 +26,9 @@ class ChatMessage(Struct, frozen=True):
 
     @property
     def chars(self) -> int:
-        """Length of `text`, in code points."""
-        return sum(map(len, self.parts)) + max(len(self.parts) - 1, 0)
+        """Length of `text`, in code points, and of the calls."""
+        calls = sum(len(call.name) + len(call.arguments) for call in self.calls)
+        return sum(map(len, self.parts)) + max(len(self.parts) - 1, 0) + calls
 
 
 Conversation = tuple[ChatMessage, ...]
@@ -42,6 +49,8 @@ class ChatRequest(Struct, frozen=True, kw_only=True):
     choices: how many the answer has, as many for each conversation.
     stops: strings before the first of which the answer ends. max_chars: after how many code points.
     echoes: text to put before the answers of each conversation, if any.
+    toolset: tools that the model may call, None without any. output: the form of the answer, None for free text.
+    tools_json: the tools as the client sent them, for templates that have an input for them.
     text_param: the request's field that holds the conversations, for errors about their length.
     ignored: names of request fields that were sent but that SAI has no place for.
     """
@@ -54,6 +63,9 @@ class ChatRequest(Struct, frozen=True, kw_only=True):
     stops: tuple[str, ...] = ()
     max_chars: int | None = None
     echoes: tuple[str, ...] = ()
+    toolset: Toolset | None = None
+    output: OutputFormat | None = None
+    tools_json: str | None = None
     text_param: str = "messages"
     ignored: tuple[str, ...] = ()
 

@@ -206,6 +206,20 @@ class UpstreamAnswerTooLong(UpstreamError):
     """SAI's answer is longer than this server takes. facts: limit."""
 
 
+class ToolCallCut(ProxyError):
+    """SAI's answer ends in the middle of a tool call, of which nothing may be run."""
+
+    fault = "sai"
+
+
+class ToolChoiceDisobeyed(UpstreamError):
+    """A tool call was demanded, and the model made none, when asked again either. facts: wanted."""
+
+
+class OutputMismatch(UpstreamError):
+    """JSON was demanded, and the model wrote none that fits, when asked again either. facts: problem."""
+
+
 class UpstreamUnavailable(UpstreamError):
     """SAI says that it cannot answer now, or has failed so often that it is left alone for a moment."""
 

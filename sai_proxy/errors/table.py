@@ -2,7 +2,8 @@
 
 Source of types and codes: OpenAI's API reference and its answers, as seen by the SDKs. The words
 `not supported` stay in the Spanish texts too: GitLens looks for them to leave a feature out. So do
-`Incorrect API key provided`, by which LiteLLM tells a 401 from a bad request.
+`Incorrect API key provided`, by which LiteLLM tells a 401 from a bad request, and `This model's maximum
+context length is`, by which it knows that no repetition helps.
 """
 
 from collections.abc import Mapping
@@ -111,9 +112,11 @@ ERROR_TABLE: dict[type[e.ProxyError], Row] = {
         400,
         _BAD,
         "context_length_exceeded",
-        "Contexto demasiado largo{size_es}. Qué puedes hacer: reducir el número de mensajes del historial, "
+        "Contexto demasiado largo{size_es} (This model's maximum context length is exceeded). "
+        "Qué puedes hacer: reducir el número de mensajes del historial, "
         "resumir la conversación anterior o iniciar una conversación nueva.",
-        "The context is too long{size_en}. What you can do: send fewer messages of the history, "
+        "The context is too long{size_en}. This model's maximum context length is exceeded. "
+        "What you can do: send fewer messages of the history, "
         "summarise the earlier conversation, or start a new one.",
         retry=False,
     ),
@@ -294,6 +297,31 @@ ERROR_TABLE: dict[type[e.ProxyError], Row] = {
         "upstream_answer_too_long",
         "La respuesta de SAI supera el máximo de {limit} bytes (MAX_ANSWER_BYTES). Pide una respuesta más corta.",
         "SAI's answer exceeds the maximum of {limit} bytes (MAX_ANSWER_BYTES). Ask for a shorter one.",
+        retry=False,
+    ),
+    e.ToolCallCut: Row(
+        400,
+        _BAD,
+        "tool_call_cut",
+        "La respuesta de SAI terminó en mitad de una llamada a una herramienta, que por eso no se ha hecho. Suele "
+        "ser el límite de longitud de la plantilla: pide cambios más pequeños, por partes.",
+        "SAI's answer ended in the middle of a tool call, which was therefore not made. Mostly this is the template's "
+        "limit of length: ask for smaller changes, one part at a time.",
+    ),
+    e.ToolChoiceDisobeyed: Row(
+        502,
+        _SERVER,
+        "tool_choice_disobeyed",
+        "El modelo no llamó a {wanted}, tampoco al pedírselo por segunda vez (tool_choice).",
+        "The model did not call {wanted}, not even when asked a second time (tool_choice).",
+        retry=False,
+    ),
+    e.OutputMismatch: Row(
+        502,
+        _SERVER,
+        "output_mismatch",
+        "El modelo no respondió con el JSON pedido, tampoco al pedírselo por segunda vez: {problem}.",
+        "The model did not answer with the JSON that was asked for, not even when asked a second time: {problem}.",
         retry=False,
     ),
     e.UpstreamUnavailable: Row(

@@ -24,11 +24,14 @@ def credential_facts(source: str, kind: str) -> dict[str, str]:
 
 
 def context_facts(tokens: int, limit: int) -> dict[str, str | int]:
-    """Facts for a conversation that the guard measured, in estimated tokens."""
-    return {
-        "size_es": f": unos {tokens} tokens estimados, con un límite de {limit}",
-        "size_en": f": about {tokens} tokens by estimate, with a limit of {limit}",
-    }
+    """Facts for a conversation that the guard measured, in estimated tokens. In small numbers, since there are
+    agents that take a 429 or 500 anywhere in a text for a status, and ask again."""
+    over = tokens / limit
+    if over < 2:
+        percent = max(round(100 * (over - 1)), 1)
+        return {"size_es": f": un {percent} % sobre el límite", "size_en": f": {percent} % over the limit"}
+    times = f"{over:.1f}" if over < 100 else "100"
+    return {"size_es": f": unas {times} veces el límite", "size_en": f": about {times} times the limit"}
 
 
 def timeout_facts(seconds: float) -> dict[str, str]:

@@ -4,18 +4,47 @@ Wire types say the shape once; the stream's writer encodes the envelope of a chu
 and only the text anew for each delta.
 """
 
+from typing import Any
+
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
+from sai_proxy.conversation.events import CallBegin, Completed, ToolCall
 from sai_proxy.openai_api.event_stream import DONE, event
 from sai_proxy.openai_api.usage import UsageBody
 
 
+class Function(Struct, omit_defaults=True):
+    """A function's name and arguments; of a fragment, what it brings."""
+
+    name: str | UnsetType = UNSET
+    arguments: str | UnsetType = UNSET
+
+
+class Custom(Struct, omit_defaults=True):
+    """The same of a custom tool."""
+
+    name: str | UnsetType = UNSET
+    input: str | UnsetType = UNSET
+
+
+class AnsweredCall(Struct, omit_defaults=True, kw_only=True):
+    """A tool call, or (with `index`) a fragment of one."""
+
+    index: int | UnsetType = UNSET
+    id: str | UnsetType = UNSET
+    type: str | UnsetType = UNSET
+    function: Function | UnsetType = UNSET
+    custom: Custom | UnsetType = UNSET
+
+
 class AssistantMessage(Struct, kw_only=True):
     role: str = "assistant"
-    content: str
+    content: str | None
     refusal: None = None
     annotations: tuple[()] = ()
+    tool_calls: list[AnsweredCall] | UnsetType = UNSET
+    function_call: Function | UnsetType = UNSET
 
 
 class Choice(Struct, kw_only=True):
@@ -38,6 +67,8 @@ class Delta(Struct, omit_defaults=True):
     role: str | UnsetType = UNSET
     content: str | UnsetType = UNSET
     refusal: UnsetType | None = UNSET
+    tool_calls: list[AnsweredCall] | UnsetType = UNSET
+    function_call: Function | UnsetType = UNSET
 
 
 class ChunkChoice(Struct, kw_only=True):
@@ -64,21 +95,33 @@ class ChatAnswer:
     """One chat completion.
 
     created: Unix seconds. include_usage: a usage chunk before `[DONE]`, and `usage: null` on all
-    others, as the API reference says of `stream_options.include_usage`.
+    others, as the API reference says of `stream_options.include_usage`. functions: whether calls have the
+    form of the deprecated `functions`.
     """
 
-    def __init__(self, id: str, created: int, model: str, *, stream: bool = False, include_usage: bool = False) -> None:
+    def __init__(
+        self,
+        id: str,
+        created: int,
+        model: str,
+        *,
+        stream: bool = False,
+        include_usage: bool = False,
+        functions: bool = False,
+    ) -> None:
         self.id = id
         self.created = created
         self.model = model
         self.stream = stream
         self.include_usage = include_usage
+        self._functions = functions
         self._envelopes: dict[int, tuple[bytes, bytes]] = {}
+        self._calls: dict[int, tuple[int, CallBegin]] = {}
 
-    def whole(self, choices: list[tuple[str, str]], usage: UsageBody) -> bytes:
+    def whole(self, choices: list[Completed], usage: UsageBody) -> bytes:
         bodies = [
-            Choice(index=index, message=AssistantMessage(content=text), finish_reason=reason)
-            for index, (text, reason) in enumerate(choices)
+            Choice(index=index, message=self._message(choice), finish_reason=self._reason(choice.finish_reason))
+            for index, choice in enumerate(choices)
         ]
         return msgspec.json.encode(
             ChatCompletion(id=self.id, created=self.created, model=self.model, choices=bodies, usage=usage)
@@ -91,8 +134,41 @@ class ChatAnswer:
         head, tail = self._envelopes.get(index) or self._envelope(index)
         return head + msgspec.json.encode(text) + tail
 
+    def begin_call(self, index: int, call: CallBegin) -> bytes:
+        position = self._calls[index][0] + 1 if index in self._calls else 0
+        self._calls[index] = position, call
+        if self._functions:
+            return self._chunk([ChunkChoice(index=index, delta=Delta(function_call=Function(call.name, "")))])
+        return self._call_chunk(index, AnsweredCall(index=position, id=call.id, type=call.kind, **_body(call, "")))
+
+    def arguments(self, index: int, text: str) -> bytes:
+        position, call = self._calls[index]
+        if self._functions:
+            return self._chunk([ChunkChoice(index=index, delta=Delta(function_call=Function(arguments=text)))])
+        return self._call_chunk(index, AnsweredCall(index=position, **_fragment(call, text)))
+
+    def end_call(self, index: int) -> bytes:  # noqa: ARG002
+        """Nothing: the next call, or the choice's end, says it."""
+        return b""
+
     def finish(self, index: int, reason: str) -> bytes:
-        return self._chunk([ChunkChoice(index=index, delta=Delta(), finish_reason=reason)])
+        return self._chunk([ChunkChoice(index=index, delta=Delta(), finish_reason=self._reason(reason))])
+
+    def _call_chunk(self, index: int, call: AnsweredCall) -> bytes:
+        return self._chunk([ChunkChoice(index=index, delta=Delta(tool_calls=[call]))])
+
+    def _message(self, choice: Completed) -> AssistantMessage:
+        if not choice.calls:
+            return AssistantMessage(content=choice.text)
+        text = choice.text or None
+        if self._functions:
+            call = choice.calls[0]
+            return AssistantMessage(content=text, function_call=Function(call.name, call.arguments))
+        calls = [AnsweredCall(id=call.id, type=call.kind, **_body(call, call.arguments)) for call in choice.calls]
+        return AssistantMessage(content=text, tool_calls=calls)
+
+    def _reason(self, reason: str) -> str:
+        return "function_call" if self._functions and reason == "tool_calls" else reason
 
     def closing(self, usage: UsageBody) -> bytes:
         if not self.include_usage:
@@ -114,3 +190,13 @@ class ChatAnswer:
         head, tail = self._chunk([ChunkChoice(index=index, delta=Delta(content=_SLOT))]).rsplit(_ENCODED_SLOT, 1)
         self._envelopes[index] = head, tail
         return head, tail
+
+
+def _body(call: CallBegin | ToolCall, arguments: str) -> dict[str, Any]:
+    if call.kind == "custom":
+        return {"custom": Custom(call.name, arguments)}
+    return {"function": Function(call.name, arguments)}
+
+
+def _fragment(call: CallBegin, text: str) -> dict[str, Any]:
+    return {"custom": Custom(input=text)} if call.kind == "custom" else {"function": Function(arguments=text)}

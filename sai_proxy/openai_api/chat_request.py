@@ -30,7 +30,6 @@ from sai_proxy.openai_api.fields import (
 from sai_proxy.openai_api.messages import Messages, read_messages
 from sai_proxy.openai_api.parameters import CHAT_PARAMETERS, ignored_names
 from sai_proxy.openai_api.raw import (
-    Anything,
     ArrayOrNull,
     ObjectOrNull,
     StringOrObject,
@@ -39,11 +38,7 @@ from sai_proxy.openai_api.raw import (
     check_kind,
     is_given,
 )
-
-
-class ResponseFormat(Struct):
-    type: str
-    json_schema: Anything = field(default_factory=Raw)
+from sai_proxy.openai_api.tools import ResponseFormat, read_functions, read_output, read_toolset
 
 
 class ChatCompletionRequest(Struct, kw_only=True):
@@ -90,10 +85,9 @@ class ChatCompletionRequest(Struct, kw_only=True):
 
 
 _IGNORED = ignored_names(CHAT_PARAMETERS)
-_NO_CHOICE = (b'"none"', b'"auto"')
 _KINDS = {
     "object": ("logit_bias", "audio", "web_search_options", "prediction", "moderation", "metadata"),
-    "array": ("tools", "functions", "modalities"),
+    "array": ("modalities",),
 }
 _decoder = msgspec.json.Decoder(ChatCompletionRequest)
 
@@ -112,10 +106,11 @@ def read_chat_request(wire: ChatCompletionRequest, routes: Mapping[str, Route]) 
     for kind, names in _KINDS.items():
         for name in names:
             check_kind(getattr(wire, name), name, kind)
-    check_kind(wire.tool_choice, "tool_choice", "string", "object")
-    check_kind(wire.function_call, "function_call", "string", "object")
     refuse_unsupported(wire)
     conversation = read_messages(wire.messages)
+    toolset = read_toolset(wire.tools, wire.tool_choice, parallel=wire.parallel_tool_calls)
+    if toolset is None and not asks(wire.tools):
+        toolset = read_functions(wire.functions, wire.function_call)
     return ChatRequest(
         model=wire.model,
         route=route_of(wire.model, routes),
@@ -124,20 +119,17 @@ def read_chat_request(wire: ChatCompletionRequest, routes: Mapping[str, Route]) 
         stream=bool(wire.stream),
         stops=read_stops(wire.stop),
         max_chars=read_max_chars(wire.max_completion_tokens or wire.max_tokens),
+        toolset=toolset,
+        output=read_output(wire.response_format),
+        tools_json=bytes(wire.tools).decode() if toolset is not None and asks(wire.tools) else None,
         ignored=tuple(name for name in _IGNORED if is_sent(wire, name)),
     )
 
 
 def refuse_unsupported(wire: ChatCompletionRequest) -> None:
     """Raises UnsupportedParameter or UnsupportedValue for the first field that cannot be honoured."""
-    refuse_if_asked(wire, ("tools", "functions", "logprobs", "top_logprobs", "logit_bias", "audio"))
+    refuse_if_asked(wire, ("logprobs", "top_logprobs", "logit_bias", "audio"))
     if is_given(wire.web_search_options):
         raise UnsupportedParameter(param="web_search_options")
-    if is_given(wire.tool_choice) and bytes(wire.tool_choice) not in _NO_CHOICE:
-        raise UnsupportedParameter(param="tool_choice")
-    if is_given(wire.function_call) and bytes(wire.function_call) not in _NO_CHOICE:
-        raise UnsupportedParameter(param="function_call")
     if asks(wire.modalities) and bytes(wire.modalities).translate(None, b" \t\r\n") != b'["text"]':
         raise UnsupportedParameter(param="modalities")
-    if wire.response_format is not None and wire.response_format.type != "text":
-        raise UnsupportedParameter(param="response_format")

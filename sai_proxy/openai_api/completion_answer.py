@@ -3,6 +3,7 @@
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
+from sai_proxy.conversation.events import CallBegin, Completed
 from sai_proxy.openai_api.event_stream import DONE, event
 from sai_proxy.openai_api.usage import UsageBody
 
@@ -26,16 +27,26 @@ class TextCompletion(Struct, kw_only=True):
 class TextAnswer:
     """One legacy completion; see `ChatAnswer` for the arguments."""
 
-    def __init__(self, id: str, created: int, model: str, *, stream: bool = False, include_usage: bool = False) -> None:
+    def __init__(
+        self,
+        id: str,
+        created: int,
+        model: str,
+        *,
+        stream: bool = False,
+        include_usage: bool = False,
+        functions: bool = False,
+    ) -> None:
         self.id = id
         self.created = created
         self.model = model
         self.stream = stream
         self.include_usage = include_usage
 
-    def whole(self, choices: list[tuple[str, str]], usage: UsageBody) -> bytes:
+    def whole(self, choices: list[Completed], usage: UsageBody) -> bytes:
         bodies = [
-            TextChoice(index=index, text=text, finish_reason=reason) for index, (text, reason) in enumerate(choices)
+            TextChoice(index=index, text=choice.text, finish_reason=choice.finish_reason)
+            for index, choice in enumerate(choices)
         ]
         return msgspec.json.encode(self._completion(bodies, usage))
 
@@ -45,6 +56,15 @@ class TextAnswer:
 
     def delta(self, index: int, text: str) -> bytes:
         return self._chunk([TextChoice(index=index, text=text)])
+
+    def begin_call(self, index: int, call: CallBegin) -> bytes:
+        raise NotImplementedError("this endpoint offers no tools")
+
+    def arguments(self, index: int, text: str) -> bytes:
+        raise NotImplementedError("this endpoint offers no tools")
+
+    def end_call(self, index: int) -> bytes:
+        raise NotImplementedError("this endpoint offers no tools")
 
     def finish(self, index: int, reason: str) -> bytes:
         return self._chunk([TextChoice(index=index, text="", finish_reason=reason)])

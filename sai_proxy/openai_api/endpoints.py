@@ -37,7 +37,9 @@ class ParsedBody(NamedTuple):
 
 
 class MakeAnswer(Protocol):
-    def __call__(self, id: str, created: int, model: str, *, stream: bool, include_usage: bool) -> AnswerFormat: ...
+    def __call__(
+        self, id: str, created: int, model: str, *, stream: bool, include_usage: bool, functions: bool
+    ) -> AnswerFormat: ...
 
 
 class Glimpse(msgspec.Struct):
@@ -79,7 +81,9 @@ class Endpoint(Generic[Wire]):
         """Raises ProxyError, naming what is wrong with the body."""
         wire = self._decode(body)
         chat_request = self._read(wire, self._models)
-        return ParsedBody(chat_request, self._answer(wire.model, wire.stream, wire.stream_options))
+        functions = chat_request.toolset is not None and chat_request.toolset.deprecated
+        answer = self._answer(wire.model, wire.stream, wire.stream_options, functions=functions)
+        return ParsedBody(chat_request, answer)
 
     def likely_answer(self, body: Body) -> AnswerFormat:
         """The format that a body asks for which could not be read, as far as can be seen, should its
@@ -92,7 +96,9 @@ class Endpoint(Generic[Wire]):
         model = msgspec.json.decode(glimpse.model, type=str) if named else next(iter(self._models))
         return self._answer(model, bytes(glimpse.stream) == b"true", None)
 
-    def _answer(self, model: str, stream: bool | None, options: StreamOptions | None) -> AnswerFormat:
+    def _answer(
+        self, model: str, stream: bool | None, options: StreamOptions | None, *, functions: bool = False
+    ) -> AnswerFormat:
         digits, created = self._stamp()
         return self._make_answer(
             self._id_prefix + digits,
@@ -100,6 +106,7 @@ class Endpoint(Generic[Wire]):
             model,
             stream=bool(stream),
             include_usage=bool(options and options.include_usage),
+            functions=functions,
         )
 
 

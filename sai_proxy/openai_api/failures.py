@@ -4,10 +4,11 @@ event stream's writer afterwards."""
 
 from typing import Literal, NamedTuple
 
+from sai_proxy.conversation.events import Completed
 from sai_proxy.conversation.tokens import estimate_tokens
 from sai_proxy.errors import ContextLengthExceeded, ProxyError
 from sai_proxy.errors.table import ErrorForm, Language, describe
-from sai_proxy.openai_api.answer_format import AnswerFormat, deltas
+from sai_proxy.openai_api.answer_format import AnswerFormat, written
 from sai_proxy.openai_api.error_body import error_body
 from sai_proxy.openai_api.event_stream import event
 from sai_proxy.openai_api.usage import usage_body
@@ -52,7 +53,7 @@ class FailurePolicy(NamedTuple):
         return b"".join(
             (
                 b"" if opened else answer.opening(0),
-                deltas(answer, 0, told.text, self.chunk_chars),
+                written(answer, 0, told.text, self.chunk_chars),
                 answer.finish(0, told.finish_reason),
                 answer.closing(usage_body(0, estimate_tokens(len(told.text)))),
             )
@@ -60,4 +61,4 @@ class FailurePolicy(NamedTuple):
 
     def whole_message(self, told: FailureMessage, answer: AnswerFormat) -> bytes:
         """The body of an answer that is not streamed and holds nothing but the failure."""
-        return answer.whole([(told.text, told.finish_reason)], usage_body(0, estimate_tokens(len(told.text))))
+        return answer.whole([Completed(told.text, told.finish_reason)], usage_body(0, estimate_tokens(len(told.text))))

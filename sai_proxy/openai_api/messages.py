@@ -6,11 +6,11 @@ since clients send it for fields that the reference calls optional.
 
 from typing import Annotated
 
-import msgspec
 from msgspec import Meta, Raw, Struct, field
 
+from sai_proxy.conversation import events
 from sai_proxy.conversation.chat import ChatMessage
-from sai_proxy.errors import InvalidType, UnsupportedContent
+from sai_proxy.errors import InvalidType, InvalidValue, MissingParameter, UnsupportedContent
 from sai_proxy.openai_api.raw import Anything
 
 
@@ -53,7 +53,7 @@ class UserMessage(Struct, tag_field="role", tag="user"):
     name: str | None = None
 
 
-class FunctionCall(Struct, omit_defaults=True):
+class FunctionCall(Struct):
     name: str
     arguments: str
 
@@ -63,7 +63,7 @@ class CustomCall(Struct):
     input: str
 
 
-class ToolCall(Struct, omit_defaults=True):
+class ToolCall(Struct):
     id: str
     type: str | None = None
     function: FunctionCall | None = None
@@ -97,36 +97,64 @@ Messages = Annotated[list[Message], Meta(min_length=1, max_length=MAX_MESSAGES)]
 
 
 def read_messages(messages: list[Message]) -> tuple[ChatMessage, ...]:
-    """The conversation in `messages`. Raises InvalidRequest for parts that are not text."""
-    return tuple(_read(message, f"messages[{index}]") for index, message in enumerate(messages))
+    """The conversation in `messages`. Raises InvalidRequest for parts that are not text, and for results that
+    answer no call."""
+    made: dict[str, events.ToolCall] = {}
+    return tuple(_read(message, f"messages[{index}]", made) for index, message in enumerate(messages))
 
 
-def _read(message: Message, path: str) -> ChatMessage:
+def _read(message: Message, path: str, made: dict[str, events.ToolCall]) -> ChatMessage:
+    """made: the calls before it, by their ids."""
     match message:
         case SystemMessage() | DeveloperMessage():
             return ChatMessage("system", _parts(message.content, path))
         case UserMessage():
             return ChatMessage("user", _parts(message.content, path))
         case AssistantMessage():
-            return ChatMessage("assistant", _assistant_parts(message, path))
+            calls = _calls(message, path)
+            made.update((call.id, call) for call in calls)
+            return ChatMessage("assistant", _assistant_parts(message, path), calls)
         case ToolMessage():
-            answer = "\n".join(_parts(message.content, path))
-            return ChatMessage("tool", (f"[Tool Response - ID: {message.tool_call_id}]\n{answer}",))
+            call = made.get(message.tool_call_id)
+            if call is None:
+                raise _unanswered(f"{path}.tool_call_id", message.tool_call_id)
+            return ChatMessage("tool", ("\n".join(_parts(message.content, path)),), answers=call)
         case FunctionMessage():
-            return ChatMessage("tool", (f"[Tool Response - ID: {message.name}]\n{message.content or ''}",))
+            call = made.get(message.name, events.ToolCall("", message.name, ""))
+            return ChatMessage("tool", (message.content or "",), answers=call)
+
+
+def _unanswered(param: str, given: str) -> InvalidValue:
+    given = given[:100]
+    return InvalidValue(
+        {
+            "problem_en": f"no preceding assistant message has a tool call with the id '{given}'",
+            "problem_es": f"ningún mensaje anterior del asistente tiene una llamada con el id '{given}'",
+        },
+        param=param,
+    )
+
+
+def _calls(message: AssistantMessage, path: str) -> tuple[events.ToolCall, ...]:
+    calls = [_call(wire, f"{path}.tool_calls[{index}]") for index, wire in enumerate(message.tool_calls or ())]
+    if message.function_call:  # which has no id: its result names the function
+        name = message.function_call.name
+        calls.append(events.ToolCall(name, name, message.function_call.arguments))
+    return tuple(calls)
+
+
+def _call(wire: ToolCall, path: str) -> events.ToolCall:
+    if wire.custom is not None:
+        return events.ToolCall(wire.id, wire.custom.name, wire.custom.input, "custom")
+    if wire.function is None:
+        raise MissingParameter(param=f"{path}.function")
+    return events.ToolCall(wire.id, wire.function.name, wire.function.arguments)
 
 
 def _assistant_parts(message: AssistantMessage, path: str) -> tuple[str, ...]:
-    """Text first, then past tool calls in the text form that SAI's own answers use: SAI has no
-    field for them, and a conversation without them would have answers to nothing."""
     parts = _parts(message.content, path) if message.content else ()
     if message.refusal:
         parts += (message.refusal,)
-    calls: list[ToolCall] = list(message.tool_calls or ())
-    if message.function_call:
-        calls.append(ToolCall("", type="function", function=message.function_call))
-    if calls:
-        parts += (msgspec.json.encode({"tool_calls": calls}).decode(),)
     return parts or ("",)
 
 

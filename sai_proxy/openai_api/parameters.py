@@ -16,7 +16,7 @@ class Treatment(NamedTuple):
 
 _SAMPLING = Treatment("ignored", "sampling belongs to SAI's template")
 _BOOKKEEPING = Treatment("ignored", "bookkeeping of OpenAI's; SAI has no place for it")
-_NO_TOOLS = Treatment("refused", "tools are not emulated yet; an empty list, `none` and `auto` pass")
+_TOOLS = Treatment("emulated", "the model is asked in text, and its text read: see docs/tools.md")
 _NO_PROBABILITIES = Treatment("refused", "SAI gives no probabilities; `false` and 0 pass")
 _TEXT_ONLY = Treatment("refused", "SAI answers with text only")
 
@@ -41,12 +41,14 @@ CHAT_PARAMETERS: dict[str, Treatment] = {
     **_COMMON,
     "messages": Treatment("honoured", "text parts; images, audio and files are refused"),
     "max_completion_tokens": Treatment("emulated", "as `max_tokens`, over which it wins"),
-    "response_format": Treatment("refused", "structured output is not emulated yet; `text` passes"),
-    "tools": _NO_TOOLS,
-    "tool_choice": _NO_TOOLS,
-    "functions": _NO_TOOLS,
-    "function_call": _NO_TOOLS,
-    "parallel_tool_calls": Treatment("ignored", "without tools it says nothing"),
+    "response_format": Treatment(
+        "emulated", "the model is asked for JSON, which is checked, and asked for once more if it does not fit"
+    ),
+    "tools": _TOOLS,
+    "tool_choice": _TOOLS,
+    "functions": _TOOLS,
+    "function_call": _TOOLS,
+    "parallel_tool_calls": Treatment("emulated", "`false`: the first call counts"),
     "logprobs": _NO_PROBABILITIES,
     "top_logprobs": _NO_PROBABILITIES,
     "modalities": Treatment("refused", 'SAI answers with text only; `["text"]` passes'),

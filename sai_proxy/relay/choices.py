@@ -2,25 +2,31 @@
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 from sai_proxy.conversation.chat import ChatRequest
+from sai_proxy.conversation.events import CallArguments, CallBegin, CallEnd, Event
 from sai_proxy.conversation.stop_sequences import TextEnd
 from sai_proxy.credentials import Credential
 from sai_proxy.errors import ContextLengthExceeded, RateLimited
 from sai_proxy.openai_api.usage import complete_usage
+from sai_proxy.relay.emulation import Demand, EmulatedReply
 from sai_proxy.relay.heartbeat import open_all
 from sai_proxy.sai_api.upstream import Question, Reply, Upstream
 from sai_proxy.telemetry.record import RequestRecord
+from sai_proxy.tools.asking import with_another_try
 
 logger = logging.getLogger(__name__)
 
 
 class Choice:
-    """One choice's text as it comes, and how it ended.
+    """One choice's events as they come, and how it ended.
 
     prompt_chars: length of what was asked. lead: text that goes before SAI's and counts towards no limit.
+    Stop sequences and limits of length concern text: a tool call is whole, or it is none.
     """
 
     def __init__(self, reply: Reply, text_end: TextEnd, prompt_chars: int, lead: str = "") -> None:
@@ -29,7 +35,7 @@ class Choice:
         self.chars = 0
         self.finish_reason = "stop"
         self._text_end = text_end
-        self._lead = lead
+        self._ready: deque[Event] = deque([lead] if lead else [])
         self._ended = False
 
     @property
@@ -37,34 +43,51 @@ class Choice:
         """Whether SAI had, or would have had, more to say."""
         return self._text_end.finish_reason is not None
 
-    async def read(self) -> str | None:
-        """The next piece, None at the end. Cancelled calls lose nothing."""
-        if self._lead:
-            lead, self._lead = self._lead, ""
-            return lead
-        while not self._ended:
+    async def read(self) -> Event | None:
+        """The next event, None at the end. Cancelled calls lose nothing."""
+        while not self._ready:
+            if self._ended:
+                return None
             received = await self.reply.read()
-            text = self._text_end.end() if received is None else self._text_end.feed(received)
+            if received is None:
+                self._text(self._text_end.end())
+                self._ended = True
+                if not self.chars:
+                    logger.warning("SAI answered with no text")
+            elif isinstance(received, str):
+                self._text(self._text_end.feed(received))
+            else:
+                self._step(received)
+        return self._ready.popleft()
+
+    def _text(self, text: str) -> None:
+        if text:
             self.chars += len(text)
-            self._ended = received is None or self.cut
+            self._ready.append(text)
+        if self.cut:
+            self._ended = True
+            self.finish_reason = self._text_end.finish_reason or self.finish_reason
+            self.reply.close()  # SAI need not go on
+
+    def _step(self, event: CallBegin | CallArguments | CallEnd) -> None:
+        if isinstance(event, CallBegin):
+            self._text(self._text_end.end())
             if self.cut:
-                self.finish_reason = self._text_end.finish_reason or self.finish_reason
-                self.reply.close()  # SAI need not go on
-            elif received is None and not self.chars:
-                logger.warning("SAI answered with no text")
-            if text:
-                return text
-        return None
+                return
+            self.finish_reason = "tool_calls"
+        elif isinstance(event, CallArguments):
+            self.chars += len(event.text)
+        self._ready.append(event)
 
 
 class Interleaved:
     """Several sources read at once, each at its own pace and none far ahead of the reader."""
 
     def __init__(self, sources: list[Choice]) -> None:
-        self._pieces: asyncio.Queue[tuple[int, str | Exception | None]] = asyncio.Queue(len(sources))
+        self._pieces: asyncio.Queue[tuple[int, Event | Exception | None]] = asyncio.Queue(len(sources))
         self._pumps = [asyncio.ensure_future(self._pump(index, source)) for index, source in enumerate(sources)]
 
-    async def read(self) -> tuple[int, str | None]:
+    async def read(self) -> tuple[int, Event | None]:
         index, piece = await self._pieces.get()
         if isinstance(piece, Exception):
             raise piece
@@ -75,7 +98,7 @@ class Interleaved:
             pump.cancel()
 
     async def _pump(self, index: int, source: Choice) -> None:
-        piece: str | None = ""
+        piece: Event | None = ""
         while piece is not None:
             try:
                 piece = await source.read()
@@ -102,8 +125,8 @@ class Choices:
     def finish_reason(self, index: int) -> str:
         return self._choices[index].finish_reason
 
-    async def read(self) -> tuple[int, str | None]:
-        """Index and text of the next piece of any choice; None in place of the text at its end.
+    async def read(self) -> tuple[int, Event | None]:
+        """Index and event of the next piece of any choice; None in place of the event at its end.
         Must be called until each has ended. Cancelled calls lose nothing. Raises ProxyError."""
         if self._interleaved is None:
             return 0, await self._choices[0].read()
@@ -134,8 +157,13 @@ class Asking(NamedTuple):
     deadline: float
 
 
-async def open_choices(asking: Asking, questions: Sequence[Question], chat: ChatRequest) -> Choices:
-    """Ask SAI for every choice at once, as many for each question. If one is refused, so is the request."""
+async def open_choices(
+    asking: Asking, questions: Sequence[Question], chat: ChatRequest, demand: Demand | None
+) -> Choices:
+    """Ask SAI for every choice at once, as many for each question. If one is refused, so is the request.
+
+    demand: what is wanted beside text of a road that only writes text, None for nothing.
+    """
     each = chat.choices // len(questions)
     asked = [question for question in questions for _ in range(each)]
     try:
@@ -143,12 +171,27 @@ async def open_choices(asking: Asking, questions: Sequence[Question], chat: Chat
     except ContextLengthExceeded as exc:
         exc.param = chat.text_param
         raise
+    if demand is not None:
+        replies = [
+            EmulatedReply(reply, demand, partial(_ask_again, asking, chat, index // each), asking.record)
+            for index, reply in enumerate(replies)
+        ]
     return Choices(
         [
             Choice(reply, TextEnd(chat.stops, chat.max_chars), question.chars, chat.echo_of(index))
             for index, (reply, question) in enumerate(zip(replies, asked, strict=True))
         ]
     )
+
+
+async def _ask_again(asking: Asking, chat: ChatRequest, number: int, answer: str, demanded: str) -> Reply:
+    """Ask conversation `number` once more, with what the model answered and what is demanded instead."""
+    conversation = with_another_try(chat.conversations[number], answer, demanded)
+    question = asking.upstream.question(conversation, chat)
+    try:
+        return await ask_in_turn(asking, question)
+    finally:
+        question.release()
 
 
 async def ask_in_turn(asking: Asking, question: Question) -> Reply:

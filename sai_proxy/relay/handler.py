@@ -11,13 +11,15 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from sai_proxy import errors
+from sai_proxy.conversation.events import CallArguments, Gathering
 from sai_proxy.errors.wording import timeout_facts
 from sai_proxy.keys import ANSWER, CHAT_REQUEST, CREDENTIALS, HOLDING, LIFECYCLE, METRICS, RECORD, UPSTREAM
 from sai_proxy.openai_api import event_stream
-from sai_proxy.openai_api.answer_format import deltas
+from sai_proxy.openai_api.answer_format import written
 from sai_proxy.openai_api.failures import FailurePolicy
 from sai_proxy.openai_api.usage import UsageBody, usage_body
 from sai_proxy.relay.choices import Asking, Choices, open_choices
+from sai_proxy.relay.emulation import Demand
 from sai_proxy.relay.heartbeat import open_with_heartbeats, read_with_heartbeats
 from sai_proxy.relay.writer import AnswerWriter
 from sai_proxy.telemetry.record import RequestRecord
@@ -45,16 +47,25 @@ def answer_handler(policy: FailurePolicy, *, heartbeat_s: float, deadline_s: flo
 async def _ask(request: web.Request, deadline: float) -> Choices:
     """Make SAI's questions of the request, let go of what they are made of, ask them, and let go of them."""
     chat, upstream = request[CHAT_REQUEST], request.app[UPSTREAM]
-    questions = [upstream.question(conversation, chat.route) for conversation in chat.conversations]
-    chat = request[CHAT_REQUEST] = chat.without_text()
-    echoed = sum(map(len, chat.echoes))
-    request[HOLDING].settle(echoed + sum(len(question.payload) for question in questions))
+    questions = [upstream.question(conversation, chat) for conversation in chat.conversations]
+    payloads = sum(len(question.payload) for question in questions)
+    demand = None
+    if chat.toolset is not None or chat.output is not None:
+        demand = Demand(chat.toolset, chat.output, hold=not chat.stream)
+    kept = sum(map(len, chat.echoes))
+    if demand is not None and demand.may_ask_again:
+        kept += payloads
+    else:
+        chat = chat.without_text()
+    request[CHAT_REQUEST] = chat.without_text()
+    request[HOLDING].settle(kept + payloads)
     try:
-        return await open_choices(Asking(upstream, request[CREDENTIALS], request[RECORD], deadline), questions, chat)
+        asking = Asking(upstream, request[CREDENTIALS], request[RECORD], deadline)
+        return await open_choices(asking, questions, chat, demand)
     finally:
         for question in questions:
             question.release()
-        request[HOLDING].settle(echoed)
+        request[HOLDING].settle(kept)
 
 
 @asynccontextmanager
@@ -81,42 +92,44 @@ async def _whole_answer(request: web.Request, deadline: float, deadline_s: float
     writer, holding = AnswerWriter(request), request[HOLDING]
     with request.app[LIFECYCLE].running():
         async with _within(deadline, deadline_s):
-            choices, texts = await _gather(request, deadline)
+            choices, gathered = await _gather(request, deadline)
         usage = _note_end(request, choices)
         body = request[ANSWER].whole(
-            [("".join(pieces), choices.finish_reason(index)) for index, pieces in enumerate(texts)], usage
+            [one.complete(choices.finish_reason(index)) for index, one in enumerate(gathered)], usage
         )
-        texts.clear()
         holding.settle(len(body))
         await writer.write_whole(body, {**WHOLE_HEADERS, **_model_header(choices)})
     return writer.response
 
 
-async def _gather(request: web.Request, deadline: float) -> tuple[Choices, list[list[str]]]:
-    """All pieces of all choices, held within what is admitted."""
+async def _gather(request: web.Request, deadline: float) -> tuple[Choices, list[Gathering]]:
+    """All events of all choices, held within what is admitted."""
     record, holding = request[RECORD], request[HOLDING]
     choices = await _waiting(record, _ask(request, deadline))
-    texts: list[list[str]] = [[] for _ in range(len(choices))]
+    gathered = [Gathering() for _ in range(len(choices))]
     running = len(choices)
     try:
         while running:
-            index, text = await _waiting(record, choices.read())
-            if text is None:
+            index, event = await _waiting(record, choices.read())
+            if event is None:
                 running -= 1
             else:
                 _note_first_byte(request)
-                holding.grow(2 * sys.getsizeof(text))  # again when they are joined
-                texts[index].append(text)
+                if isinstance(event, str | CallArguments):
+                    text = event if isinstance(event, str) else event.text
+                    holding.grow(2 * sys.getsizeof(text))  # again when they are joined
+                gathered[index].add(event)
     finally:
         choices.close()
-    return choices, texts
+    return choices, gathered
 
 
 class StreamedAnswer:
     """One answer as an event stream, at SAI's own pace.
 
     The status line waits for SAI's, so that a refusal keeps its own; only when SAI stays silent for
-    a heartbeat's time is 200 sent, and failures from then on are an event.
+    a heartbeat's time is 200 sent, and failures from then on are an event. Where tools or JSON are demanded it
+    waits for what SAI has made of that.
     """
 
     def __init__(
@@ -130,6 +143,8 @@ class StreamedAnswer:
         self._deadline_s = deadline_s
         self._writer = AnswerWriter(request)
         self._started = False
+        chat = request[CHAT_REQUEST]
+        self._demanding = chat.toolset is not None or chat.output is not None
         self._text_sent = False
 
     async def run(self) -> web.StreamResponse:
@@ -156,13 +171,16 @@ class StreamedAnswer:
         record, asking = self._request[RECORD], _ask(self._request, self._deadline)
         choices = await _waiting(record, open_with_heartbeats(asking, self._heartbeat_s, self._heartbeat))
         try:
-            await self._start(_model_header(choices))
+            headers = _model_header(choices)
+            if not self._demanding:
+                await self._start(headers)
             running = len(choices)
             while running:
-                index, text = await _waiting(
+                index, event = await _waiting(
                     record, read_with_heartbeats(choices.read, self._heartbeat_s, self._heartbeat)
                 )
-                if text is None:
+                await self._start(headers)
+                if event is None:
                     running -= 1
                     end = self._answer.finish(index, choices.finish_reason(index))
                     if not running:
@@ -170,8 +188,10 @@ class StreamedAnswer:
                     await self._writer.write(end)
                 else:
                     _note_first_byte(self._request)
-                    await self._writer.write(deltas(self._answer, index, text, self._policy.chunk_chars))
-                    self._text_sent = True
+                    data = written(self._answer, index, event, self._policy.chunk_chars)
+                    if data:
+                        await self._writer.write(data)
+                        self._text_sent = True
         finally:
             choices.close()
 

@@ -12,7 +12,7 @@ import aiohttp
 from yarl import URL
 
 from sai_proxy import __version__, errors
-from sai_proxy.conversation.chat import Conversation, Route
+from sai_proxy.conversation.chat import ChatRequest, Conversation, Route
 from sai_proxy.credentials import Credential
 from sai_proxy.errors.wording import credential_facts, timeout_facts
 from sai_proxy.sai_api import template
@@ -42,7 +42,8 @@ class SaiClient:
     """`execute` of one SAI, over a pool of connections that all requests share.
 
     request_timeout_s: one attempt, from connecting to the answer's last byte. idle_timeout_s:
-    between two pieces of an answer. max_answer_bytes: of one answer, inflated. targets: the template ids
+    between two pieces of an answer. max_answer_bytes: of one answer, inflated.
+    template_inputs: those that the templates have. targets: the template ids
     that are served, each of which has a circuit breaker.
     """
 
@@ -57,6 +58,7 @@ class SaiClient:
         retry_statuses: frozenset[int],
         max_answer_bytes: int,
         targets: Collection[str],
+        template_inputs: Collection[str] = (),
         tls: ssl.SSLContext | bool = True,
         trace_configs: list[aiohttp.TraceConfig] | None = None,
     ) -> None:
@@ -67,6 +69,7 @@ class SaiClient:
         self._max_retries = max_retries
         self._retry_statuses = retry_statuses
         self._max_answer_bytes = max_answer_bytes
+        self._template_inputs = template_inputs
         self._now = asyncio.get_running_loop().time
         self._urls: dict[Route, URL] = {}
         self._retry_budget = RetryBudget()
@@ -101,10 +104,12 @@ class SaiClient:
         """Targets that are left alone for the moment."""
         return [target for target, breaker in self._breakers.items() if breaker.is_open]
 
-    def question(self, conversation: Conversation, route: Route) -> Question:
+    def question(self, conversation: Conversation, chat: ChatRequest) -> Question:
         """The bytes that ask `execute` this."""
         chars = sum(message.chars for message in conversation)
-        return Question(template.build_payload(conversation, time.time_ns() // 1_000_000), route, chars)
+        more = template.more_inputs(self._template_inputs, conversation, chat.tools_json)
+        payload = template.build_payload(conversation, time.time_ns() // 1_000_000, more)
+        return Question(payload, chat.route, chars)
 
     async def ask(self, question: Question, credential: Credential, counter: Attempts, deadline: float) -> SaiReply:
         """Returns when SAI has answered with a good status and what follows is no login page."""

@@ -5,9 +5,10 @@ failures are matched by fragment and in any letter case, since providers' texts 
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from email.utils import parsedate_to_datetime
+from types import MappingProxyType
 from urllib.parse import quote
 
 import msgspec
@@ -43,11 +44,6 @@ def execute_url(base_url: str, route: Route) -> str:
     return url if route.model_override is None else f"{url}?modelOverride={quote(route.model_override, safe='')}"
 
 
-class Inputs(Struct):
-    system: str
-    user: str
-
-
 class HistoryMessage(Struct):
     content: str
     role: str
@@ -57,19 +53,36 @@ class HistoryMessage(Struct):
 class Payload(Struct, rename="camel", omit_defaults=True):
     """The body of a call."""
 
-    inputs: Inputs
+    inputs: dict[str, str | None]
     chat_messages: list[HistoryMessage] = []
 
 
-def build_payload(messages: Conversation, now_ms: int) -> bytes:
+NO_INPUTS: Mapping[str, str | None] = MappingProxyType({})
+
+
+def more_inputs(names: Collection[str], messages: Conversation, tools_json: str | None) -> Mapping[str, str | None]:
+    """What the predecessor's second version fills beside `system` and `user`, of those that the template has.
+    tools_json: the tools as the client sent them."""
+    if len(names) <= len(("system", "user")):
+        return NO_INPUTS
+    answered = messages[-1].answers
+    kind = (
+        "message" if answered is None else f"{'custom_tool' if answered.kind == 'custom' else 'function'}_call_output"
+    )
+    filled = {"tools": tools_json, "tool": None, "type": kind, "api": "chat"}
+    return {name: value for name, value in filled.items() if name in names}
+
+
+def build_payload(messages: Conversation, now_ms: int, more: Mapping[str, str | None] = NO_INPUTS) -> bytes:
     """The body of a call, as JSON.
 
     The leading system messages become `inputs.system`, the last message `inputs.user`, and all
     after the leading ones `chatMessages`, the last one included, as the predecessor sent them.
-    now_ms: Unix milliseconds; SAI's callers number the messages from there.
+    now_ms: Unix milliseconds; SAI's callers number the messages from there. more: further inputs.
     """
     leading = next((i for i, message in enumerate(messages) if message.role != "system"), len(messages))
-    inputs = Inputs("\n\n".join(message.text for message in messages[:leading]), messages[-1].text)
+    system = "\n\n".join(message.text for message in messages[:leading])
+    inputs = {"system": system, "user": messages[-1].text, **more}
     history = [
         HistoryMessage(message.text, message.role, now_ms + index) for index, message in enumerate(messages[leading:])
     ]

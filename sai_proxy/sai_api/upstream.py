@@ -4,7 +4,8 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from sai_proxy.conversation.chat import Conversation, Route, Usage
+from sai_proxy.conversation.chat import ChatRequest, Conversation, Route, Usage
+from sai_proxy.conversation.events import Event
 from sai_proxy.credentials import Credential
 
 
@@ -35,8 +36,8 @@ class Reply(Protocol):
     @property
     def usage(self) -> Usage: ...
 
-    async def read(self) -> str | None:
-        """The next piece of text, as soon as SAI sends it; None at the end.
+    async def read(self) -> Event | None:
+        """The next piece of text, or the next step of a tool call, as soon as SAI sends it; None at the end.
 
         A cancelled call loses nothing: the next one goes on where it was.
         Raises ProxyError for an answer that is cut off, malformed, too long, or too slow.
@@ -61,8 +62,8 @@ class Upstream(Protocol):
         """Targets that are left alone for the moment, since they fail."""
         ...
 
-    def question(self, conversation: Conversation, route: Route) -> Question:
-        """The bytes that ask this."""
+    def question(self, conversation: Conversation, chat: ChatRequest) -> Question:
+        """The bytes that ask this, of the request whose conversation it is."""
         ...
 
     async def ask(self, question: Question, credential: Credential, counter: Attempts, deadline: float) -> Reply:

@@ -94,6 +94,10 @@ class Metrics:
         self.disconnects = counter("sai_proxy_client_disconnects", "Clients that left early.", ("route",))
         self.guard_hits = counter("sai_proxy_guard_hits", "Conversations over the context limit.")
         self.unwrapped = counter("sai_proxy_unwrapped_messages", "Messages freed of an IDE's prompt.")
+        self.tool_calls = counter("sai_proxy_tool_calls", "Tool calls read from text, by how it had them.", ("form",))
+        self.call_repairs = counter("sai_proxy_tool_call_repairs", "Tool calls whose JSON was mended.")
+        self.call_misreadings = counter("sai_proxy_tool_call_misreadings", "Texts that looked like a call only.")
+        self.second_asks = counter("sai_proxy_second_asks", "Answers that were asked for once more, to be as demanded.")
         self.requests_in_flight = gauge("sai_proxy_requests_in_flight", "Requests to a model now.")
         self.streams_in_flight = gauge("sai_proxy_streams_in_flight", "Streamed answers now.")
         self.connections = gauge("sai_proxy_connections", "Open connections of clients now.")
@@ -126,6 +130,11 @@ class Metrics:
         if record.guarded:
             self.guard_hits.inc()
         self.unwrapped.inc(record.unwrapped)
+        for form, count in (record.call_forms or {}).items():
+            _child(self.tool_calls, form).inc(count)
+        self.call_repairs.inc(record.call_repairs)
+        self.call_misreadings.inc(record.call_misreadings)
+        self.second_asks.inc(record.second_asks)
         if record.prompt_tokens is not None and record.completion_tokens is not None:
             estimated = "true" if record.usage_estimated else "false"
             _child(self.tokens, model, "input", estimated).inc(record.prompt_tokens)

@@ -25,6 +25,9 @@ class RequestRecord:
     ignored_keys: places that held no key, and why: `bearer: placeholder`.
     upload_s, sai_wait_s: seconds spent waiting for the request's body, and for SAI.
     retries: attempts that repeated an earlier one.
+    call_forms: tool calls that were read from text, by how they were written. call_repairs: of how many the
+        JSON was mended. call_misreadings: what looked like a call and was none. second_asks: how often the
+        model was asked once more for what was demanded.
     """
 
     started: float
@@ -52,6 +55,10 @@ class RequestRecord:
     retries: int = 0
     upload_s: float | None = None
     sai_wait_s: float = 0.0
+    call_forms: dict[str, int] | None = None
+    call_repairs: int = 0
+    call_misreadings: int = 0
+    second_asks: int = 0
     client_disconnected: bool = False
 
     def as_fields(self, now: float) -> dict[str, Any]:
@@ -61,6 +68,8 @@ class RequestRecord:
         shown["duration_s"] = round(duration, 4)
         if self.upload_s is not None:
             shown["upload_s"] = round(self.upload_s, 4)
+        for name in ("call_repairs", "call_misreadings", "second_asks"):
+            shown[name] = shown[name] or None
         if self.attempts:
             shown["sai_wait_s"] = round(self.sai_wait_s, 4)
         if self.first_byte is not None:

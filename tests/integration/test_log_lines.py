@@ -72,8 +72,8 @@ async def test_the_line_of_a_failure_has_its_code(caplog: pytest.LogCaptureFixtu
 
 
 async def test_the_line_of_a_refusal_says_what_was_wrong(caplog: pytest.LogCaptureFixture, proxy: Proxy) -> None:
-    line = await line_of(caplog, proxy, chat("hi", tools=[{"type": "function"}]))
-    assert (line["error"], line["param"]) == ("unsupported_parameter", "tools")
+    line = await line_of(caplog, proxy, chat("hi", logprobs=True))
+    assert (line["error"], line["param"]) == ("unsupported_parameter", "logprobs")
 
 
 async def test_the_line_says_which_places_held_no_key(caplog: pytest.LogCaptureFixture, proxy: Proxy) -> None:

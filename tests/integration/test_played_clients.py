@@ -261,7 +261,7 @@ async def test_a_client_reads_an_error(proxy: Proxy, played: Played) -> None:
 
 async def test_gitlens_leaves_out_what_is_not_supported(proxy: Proxy) -> None:
     """It looks for these words in a 400, in whatever language the rest is."""
-    for fields in ({"response_format": {"type": "json_schema", "json_schema": {}}}, {"tools": [{"type": "function"}]}):
+    for fields in ({"response_format": {"type": "grammar"}}, {"tools": [{"type": "web_search"}]}):
         answer = await proxy.ask("hi", **fields)
         assert answer.status == 400
         assert next(iter(fields)) in answer.error["message"]

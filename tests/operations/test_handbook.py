@@ -80,7 +80,12 @@ def test_the_stack_file_passes_every_variable_on() -> None:
     passed = set(re.findall(r"^      ([A-Z_]+):", stack, re.MULTILINE))
     fixed = {"HOST", "PORT"}
     lists = {"SAI_URL", "SAI_TEMPLATE_ID", "SAI_KEY", "SAI_COOKIE", "SAI_MODELS", "ACCESS_TOKENS", "PLACEHOLDER_KEYS"}
-    assert passed == (set(PLAIN_VARIABLES) - fixed) | lists | {"CORS_ORIGINS", "RETRY_STATUSES", "TZ"}
+    assert passed == (set(PLAIN_VARIABLES) - fixed) | lists | {
+        "CORS_ORIGINS",
+        "RETRY_STATUSES",
+        "SAI_TEMPLATE_INPUTS",
+        "TZ",
+    }
 
 
 def test_the_image_is_labelled_with_the_version() -> None:

@@ -231,5 +231,6 @@ def test_every_field_has_its_variable() -> None:
         "placeholder_keys",
         "cors_origins",
         "retry_statuses",
+        "sai_template_inputs",
     }
     assert {name.lower() for name in PLAIN_VARIABLES} == set(Settings.__struct_fields__) - composed

@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 
 from sai_proxy.conversation.chat import ChatMessage, ChatRequest, Route
+from sai_proxy.conversation.events import ToolCall
 from sai_proxy.errors import InvalidRequest, ModelNotFound, ProxyError
 from sai_proxy.errors.table import describe
 from sai_proxy.openai_api.chat_request import (
@@ -27,6 +28,15 @@ def failure(body: Any) -> ProxyError:
     return caught.value
 
 
+CALL = {"id": "call_1", "type": "function", "function": {"name": "sum", "arguments": '{"a":1}'}}
+SUM = ToolCall("call_1", "sum", '{"a":1}')
+GRAMMAR = {"type": "grammar", "syntax": "lark", "definition": "start: x"}
+NO_SCHEMA = {"type": 7}
+DEEP: dict[str, Any] = {}
+for _ in range(40):
+    DEEP = {"properties": {"x": DEEP}}
+
+
 def test_messages_of_every_role_are_read() -> None:
     request = read(
         {
@@ -43,6 +53,7 @@ def test_messages_of_every_role_are_read() -> None:
                 {"role": "assistant", "content": []},
                 {"role": "assistant", "content": [{"type": "refusal", "refusal": "no"}]},
                 {"role": "assistant", "content": "text", "refusal": "no"},
+                {"role": "assistant", "content": None, "tool_calls": [CALL]},
                 {"role": "tool", "content": "42", "tool_call_id": "call_1"},
                 {"role": "function", "name": "f", "content": None},
                 {"role": "user", "content": ""},
@@ -59,18 +70,95 @@ def test_messages_of_every_role_are_read() -> None:
             ChatMessage("assistant", ("",)),
             ChatMessage("assistant", ("no",)),
             ChatMessage("assistant", ("text", "no")),
-            ChatMessage("tool", ("[Tool Response - ID: call_1]\n42",)),
-            ChatMessage("tool", ("[Tool Response - ID: f]\n",)),
+            ChatMessage("assistant", ("",), calls=(SUM,)),
+            ChatMessage("tool", ("42",), answers=SUM),
+            ChatMessage("tool", ("",), answers=ToolCall("", "f", "")),
             ChatMessage("user", ("",)),
         ),
     )
     assert request.conversations[0][2].text == "a\nb"
 
 
-def test_past_tool_calls_are_kept_as_text() -> None:
-    call = {"id": "call_1", "type": "function", "function": {"name": "sum", "arguments": '{"a":1}'}}
-    request = read({"model": "sai-model", "messages": [{"role": "assistant", "content": None, "tool_calls": [call]}]})
-    assert json.loads(request.messages[0].text) == {"tool_calls": [call]}
+def test_past_calls_of_every_kind_are_read() -> None:
+    custom = {"id": "call_2", "type": "custom", "custom": {"name": "patch", "input": "+x"}}
+    messages = [
+        {"role": "assistant", "content": [], "tool_calls": [CALL, custom]},
+        {"role": "tool", "tool_call_id": "call_2", "content": [{"type": "text", "text": "done"}]},
+        {"role": "assistant", "function_call": {"name": "f", "arguments": "{}"}},
+        {"role": "function", "name": "f", "content": "ok"},
+    ]
+    request = read({"model": "sai-model", "messages": messages})
+    patch = ToolCall("call_2", "patch", "+x", "custom")
+    assert request.messages[0].calls == (SUM, patch)
+    assert request.messages[1].answers == patch
+    assert request.messages[3].answers == request.messages[2].calls[0]
+
+
+def test_tools_of_every_form_are_offered() -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
+    tools = [
+        {"type": "function", "function": {"name": "nested", "parameters": schema, "strict": True}},
+        {"type": "function", "name": "flat", "description": "d", "parameters": schema},
+        {"name": "cursor", "input_schema": schema},
+        {"type": "custom", "custom": {"name": "patch", "format": {"type": "text"}}},
+        {
+            "type": "custom",
+            "name": "flat_patch",
+            "format": {"type": "grammar", "syntax": "lark", "definition": "start: x"},
+        },
+    ]
+    toolset = read(chat(tools=tools)).toolset
+    assert toolset is not None
+    assert [(tool.name, tool.kind, tool.parameters, tool.strict) for tool in toolset.offered] == [
+        ("nested", "function", schema, True),
+        ("flat", "function", schema, False),
+        ("cursor", "function", schema, False),
+        ("patch", "custom", None, False),
+        ("flat_patch", "custom", None, False),
+    ]
+    assert "start: x" in toolset.offered[4].grammar
+    assert toolset.parallel
+
+
+@pytest.mark.parametrize(
+    ("fields", "offered", "demand"),
+    [
+        ({}, ["a", "b"], "auto"),
+        ({"tool_choice": "required"}, ["a", "b"], "required"),
+        ({"tool_choice": {"type": "function", "function": {"name": "b"}}}, ["b"], "required"),
+        ({"tool_choice": {"type": "function", "name": "b"}}, ["b"], "required"),
+        (
+            {
+                "tool_choice": {
+                    "type": "allowed_tools",
+                    "allowed_tools": {"mode": "required", "tools": [{"type": "function", "function": {"name": "a"}}]},
+                }
+            },
+            ["a"],
+            "required",
+        ),
+        (
+            {"tool_choice": {"type": "allowed_tools", "mode": "auto", "tools": [{"type": "function", "name": "a"}]}},
+            ["a"],
+            "auto",
+        ),
+        ({"tool_choice": "none"}, None, None),
+    ],
+)
+def test_tool_choice_binds(fields: dict[str, Any], offered: list[str] | None, demand: str | None) -> None:
+    tools = [{"type": "function", "function": {"name": name}} for name in "ab"]
+    toolset = read(chat(tools=tools, **fields)).toolset
+    if offered is None:
+        assert toolset is None
+    else:
+        assert toolset is not None
+        assert ([tool.name for tool in toolset.offered], toolset.demand) == (offered, demand)
+
+
+def test_deprecated_functions_are_tools_of_an_older_form() -> None:
+    toolset = read(chat(functions=[{"name": "f"}], function_call={"name": "f"})).toolset
+    assert toolset is not None
+    assert (toolset.deprecated, toolset.demand, toolset.parallel) == (True, "required", False)
 
 
 @pytest.mark.parametrize(
@@ -136,10 +224,37 @@ def test_past_tool_calls_are_kept_as_text() -> None:
         (chat(audio={"voice": "x"}), "unsupported_parameter", "audio"),
         (chat(modalities=["text", "audio"]), "unsupported_parameter", "modalities"),
         (chat(web_search_options={}), "unsupported_parameter", "web_search_options"),
-        (chat(tools=[{"type": "function"}]), "unsupported_parameter", "tools"),
-        (chat(tool_choice="required"), "unsupported_parameter", "tool_choice"),
-        (chat(functions=[{}]), "unsupported_parameter", "functions"),
-        (chat(response_format={"type": "json_object"}), "unsupported_parameter", "response_format"),
+        (chat(tools="x"), "invalid_type", "tools"),
+        (chat(tools=[{"type": "function"}]), "missing_required_parameter", "tools[0].function"),
+        (chat(tools=[{"type": "function", "function": {}}]), "missing_required_parameter", "tools[0].function.name"),
+        (chat(tools=[{"type": "function", "function": {"name": 7}}]), "invalid_type", "tools[0].function.name"),
+        (chat(tools=[{"type": "function", "function": {"name": "a b"}}]), "invalid_value", "tools[0].function.name"),
+        (chat(tools=[{"type": "web_search"}]), "unsupported_value", "tools[0].type"),
+        (chat(tools=[{"name": f"t{i}"} for i in range(257)]), "array_above_max_length", "tools"),
+        (chat(tools=[{"name": "t", "description": "x" * 600_000}]), "invalid_value", "tools"),
+        (chat(tools=[{"name": "t", "parameters": DEEP}]), "invalid_value", "tools[0].parameters"),
+        (
+            chat(tools=[{"name": "t", "strict": True, "parameters": NO_SCHEMA}]),
+            "invalid_value",
+            "tools[0].parameters",
+        ),
+        (chat(tool_choice="required"), "invalid_value", "tool_choice"),
+        (chat(tool_choice="maybe"), "unsupported_value", "tool_choice"),
+        (chat(tools=[{"name": "t"}], tool_choice={"type": "function", "name": "u"}), "invalid_value", "tool_choice"),
+        (chat(tools=[{"name": "t"}], tool_choice={"type": "function"}), "invalid_type", "tool_choice"),
+        (chat(functions=[{}]), "missing_required_parameter", "functions[0].function.name"),
+        (chat(response_format={"type": "xml"}), "unsupported_value", "response_format.type"),
+        (chat(response_format={"type": "json_schema"}), "missing_required_parameter", "response_format.json_schema"),
+        (
+            chat(response_format={"type": "json_schema", "json_schema": {"schema": {"$ref": "http://x/y"}}}),
+            "invalid_value",
+            "response_format.json_schema.schema",
+        ),
+        (
+            {"model": "sai-model", "messages": [{"role": "tool", "content": "x", "tool_call_id": "call_9"}]},
+            "invalid_value",
+            "messages[0].tool_call_id",
+        ),
     ],
 )
 def test_a_fault_is_named_with_its_place(body: Any, code: str | None, param: str | None) -> None:

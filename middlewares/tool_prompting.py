@@ -1,0 +1,27 @@
+"""Puts what concerns tools and JSON into the conversation as text, for a road that only writes text.
+
+Reads and replaces CHAT_REQUEST. Stands before the guard, which shall measure what SAI gets; the relay reads
+the answer back.
+"""
+
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+from msgspec.structs import replace
+
+from sai_proxy.keys import CHAT_REQUEST
+from sai_proxy.tools.asking import as_text
+
+
+def tool_prompting_middleware(*, template_has_tools: bool = False) -> Middleware:
+    """template_has_tools: whether the template has an input for tools, and instructions of its own."""
+
+    @web.middleware
+    async def tool_prompting(request: web.Request, handler: Handler) -> web.StreamResponse:
+        chat = request[CHAT_REQUEST]
+        toolset = None if template_has_tools else chat.toolset
+        told = tuple(as_text(conversation, toolset, chat.output) for conversation in chat.conversations)
+        if told != chat.conversations:
+            request[CHAT_REQUEST] = replace(chat, conversations=told)
+        return await handler(request)
+
+    return tool_prompting

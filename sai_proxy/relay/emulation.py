@@ -1,0 +1,213 @@
+"""Tools and JSON over a reply that is only text: a reply of events, which asks once more where the model has
+not done what was demanded and nothing has gone out yet.
+
+What reads, checks and words is pure and stands in `tools`; here is only the waiting.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable
+
+from sai_proxy import errors
+from sai_proxy.conversation.chat import Usage
+from sai_proxy.conversation.events import CallArguments, CallBegin, Event
+from sai_proxy.conversation.offer import OutputFormat, Toolset
+from sai_proxy.http.ids import random_hex
+from sai_proxy.sai_api.upstream import Reply
+from sai_proxy.telemetry.record import RequestRecord
+from sai_proxy.tools.asking import ask_again_for_call, ask_again_for_json
+from sai_proxy.tools.json_output import JsonReader
+from sai_proxy.tools.reading import CallReader
+from sai_proxy.tools.validation import Validator, json_problem
+
+logger = logging.getLogger(__name__)
+
+AskAgain = Callable[[str, str], Awaitable[Reply]]
+"""Asks the same conversation with the model's answer and what is demanded instead."""
+
+
+def new_call_id() -> str:
+    """An id for a tool call, as OpenAI's look."""
+    return f"call_{random_hex(24)}"
+
+
+class Demand:
+    """What one request wants of the model beside text. hold: whether nothing goes out before the end, so
+    that there is always a second try."""
+
+    def __init__(self, toolset: Toolset | None, output: OutputFormat | None, *, hold: bool) -> None:
+        self.toolset = toolset
+        self.output = output
+        self.hold = hold
+        self.call_required = toolset is not None and toolset.demand == "required"
+        tools = toolset.offered if toolset is not None else ()
+        self.strict = {tool.name: Validator(tool.parameters) for tool in tools if tool.strict and tool.parameters}
+        self.schema = Validator(output.schema) if output is not None and output.schema is not None else None
+
+    @property
+    def may_ask_again(self) -> bool:
+        """Whether the conversation is needed until the answer's end."""
+        return self.call_required or self.output is not None or bool(self.strict)
+
+
+class EmulatedReply:
+    """A reply of text, read as events."""
+
+    def __init__(self, reply: Reply, demand: Demand, ask_again: AskAgain, record: RequestRecord) -> None:
+        self._reply = reply
+        self._demand = demand
+        self._ask_again = ask_again
+        self._record = record
+        self._earlier = Usage(0, 0)
+        self._ready: deque[Event] = deque()
+        self._ended = False
+        self._asking: asyncio.Future[Reply] | None = None
+        self._asked_again = False
+        self._begin()
+
+    def _begin(self) -> None:
+        demand = self._demand
+        self._calls = CallReader(demand.toolset, new_call_id) if demand.toolset is not None else None
+        self._json = JsonReader() if demand.output is not None else None
+        self._said: list[str] = []
+        self._held: list[Event] = []
+        self._out = False
+
+    @property
+    def model(self) -> str | None:
+        return self._reply.model
+
+    @property
+    def usage(self) -> Usage:
+        """Of all that was asked."""
+        usage, earlier = self._reply.usage, self._earlier
+        return Usage(
+            _sum(usage.prompt_tokens, earlier.prompt_tokens), _sum(usage.completion_tokens, earlier.completion_tokens)
+        )
+
+    async def read(self) -> Event | None:
+        while not self._ready and not self._ended:
+            if self._asking is not None:
+                await self._replace(self._asking)
+            piece = await self._reply.read()
+            if piece is None:
+                self._end()
+            else:
+                assert isinstance(piece, str)
+                if self._demand.may_ask_again:
+                    self._said.append(piece)
+                self._take(self._calls.feed(piece) if self._calls is not None else [piece])
+        return self._ready.popleft() if self._ready else None
+
+    def close(self) -> None:
+        if self._asking is not None:
+            self._asking.cancel()
+            self._asking.add_done_callback(_close_late)
+        self._reply.close()
+
+    async def _replace(self, asking: "asyncio.Future[Reply]") -> None:
+        """Go on with the second reply. A cancelled call, as by a heartbeat, does not ask a third time."""
+        reply = await asyncio.shield(asking)
+        self._earlier, self._asking = self._reply.usage, None
+        self._reply.close()
+        self._reply = reply
+        self._begin()
+
+    def _take(self, events: list[Event]) -> None:
+        for event in events:
+            if isinstance(event, str):
+                if self._json is not None:
+                    event = self._json.feed(event)
+                if not event:
+                    continue
+            self._held.append(event)
+        if not self._must_wait():
+            self._release()
+
+    def _must_wait(self) -> bool:
+        demand = self._demand
+        if demand.hold and demand.may_ask_again:
+            return True
+        return bool(demand.strict) or (demand.call_required and not self._called)
+
+    @property
+    def _called(self) -> int:
+        return self._calls.called if self._calls is not None else 0
+
+    def _release(self) -> None:
+        self._ready.extend(self._held)
+        self._out = self._out or bool(self._held)
+        self._held = []
+
+    def _end(self) -> None:
+        if self._calls is not None:
+            self._take(self._calls.end())
+            self._note(self._calls)
+        failure = self._failure()
+        if failure is None:
+            self._release()
+            self._ended = True
+            return
+        final, demand = failure
+        if self._out or self._asked_again:
+            raise final
+        self._asked_again = True
+        self._record.second_asks += 1
+        logger.info("asking the model once more", extra={"reason": type(final).__name__})
+        self._asking = asyncio.ensure_future(self._ask_again("".join(self._said), demand))
+
+    def _failure(self) -> tuple[errors.ProxyError, str] | None:
+        """What the answer lacks: as an error, and as words for the model."""
+        demand = self._demand
+        if demand.call_required and not self._called:
+            assert demand.toolset is not None
+            wanted = ", ".join(tool.name for tool in demand.toolset.offered[:5])
+            return errors.ToolChoiceDisobeyed({"wanted": wanted}), ask_again_for_call(demand.toolset)
+        problem = self._problem_of_calls() or self._problem_of_json()
+        if problem is None:
+            return None
+        return errors.OutputMismatch({"problem": problem}, detail=problem), ask_again_for_json(problem)
+
+    def _problem_of_calls(self) -> str | None:
+        """Of arguments that have to fit their schema."""
+        name = ""
+        for event in self._held:
+            if isinstance(event, CallBegin):
+                name = event.name
+            elif isinstance(event, CallArguments) and name in self._demand.strict:
+                problem = self._demand.strict[name].problem(event.text)
+                if problem is not None:
+                    return f"arguments of {name}: {problem}"
+        return None
+
+    def _problem_of_json(self) -> str | None:
+        if self._json is None or self._demand.output is None or self._called:
+            return None
+        text = self._json.text
+        problem = json_problem(text)
+        tolerant = not self._demand.output.strict and (self._asked_again or self._out)
+        if problem is None and self._demand.schema is not None and not tolerant:
+            problem = self._demand.schema.problem(text)
+        return problem
+
+    def _note(self, calls: CallReader) -> None:
+        record, notes = self._record, calls.notes
+        for form in notes.forms:
+            record.call_forms = {**(record.call_forms or {}), form: (record.call_forms or {}).get(form, 0) + 1}
+        record.call_repairs += sum(notes.repaired)
+        record.call_misreadings += len(notes.misread)
+        if notes.dropped:
+            logger.info("text after tool calls was cut", extra={"chars": sum(notes.dropped)})
+        if notes.misread:
+            logger.info("what looked like a tool call was none", extra={"chars": sum(notes.misread)})
+
+
+def _close_late(asking: "asyncio.Future[Reply]") -> None:
+    """A second reply that came when nobody waited any more."""
+    if not asking.cancelled() and asking.exception() is None:
+        asking.result().close()
+
+
+def _sum(first: int | None, second: int | None) -> int | None:
+    return None if first is None or second is None else first + second

@@ -1,0 +1,121 @@
+"""How tools and JSON are asked of a model that only writes text. Pure.
+
+Instructions follow the user's own system text, so that they win over it; calls in the history stand in the
+form that is asked for, and results as a user's text, which is what did best with a real model: see docs/tools.md.
+"""
+
+import json
+from collections.abc import Iterable
+
+from sai_proxy.conversation.chat import ChatMessage, Conversation
+from sai_proxy.conversation.events import ToolCall
+from sai_proxy.conversation.offer import OutputFormat, Toolset
+from sai_proxy.tools.signatures import compact, signature
+
+CALL_FORM = '{"tool_calls":[{"name":"TOOL","arguments":{"PARAMETER":"VALUE"}}]}'
+"""The form that is asked for; `calls` reads others, too."""
+
+_ASKED = f"""You can call tools. These are all there are:
+
+%(tools)s
+
+To call %(what)s, write one JSON object of exactly this form, and nothing after it:
+{CALL_FORM}
+TOOL is a name from the list above. Arguments are JSON: escape quotes and line breaks inside strings.%(custom)s
+%(rules)s"""
+
+_RULES = (
+    "Call a tool only if the answer needs it; otherwise answer in plain text, without JSON. "
+    "Never invent a result: it will be sent to you as `Result of TOOL`. When you have it, use it to answer."
+)
+_REQUIRED = "You must call %s now: your whole answer is that JSON object."
+_CUSTOM = ' Of a tool that takes free text, the arguments are one string: "arguments":"TEXT".'
+_AFTER_RESULT = "Use this to answer, or call the next tool that is needed."
+
+_JSON = "Answer with one JSON %(what)s and nothing else: no explanation and no code fence.%(schema)s"
+
+
+def ask_for_tools(toolset: Toolset) -> str:
+    """The instructions for calling."""
+    names = [tool.name for tool in toolset.offered]
+    rules = _REQUIRED % _one_of(names) if toolset.demand == "required" else _RULES
+    return _ASKED % {
+        "tools": "\n".join(f"- {signature(tool)}" for tool in toolset.offered),
+        "what": "one or several at once" if toolset.parallel else "one (one at a time)",
+        "custom": _CUSTOM if any(tool.kind == "custom" for tool in toolset.offered) else "",
+        "rules": rules,
+    }
+
+
+def ask_for_json(output: OutputFormat, *, with_tools: bool) -> str:
+    """The instructions for an answer in JSON."""
+    schema = f"\nIt has to fit this JSON Schema:\n{compact(output.schema)}" if output.schema is not None else ""
+    asked = _JSON % {"what": "object" if output.schema is None else "value", "schema": schema}
+    return f"When you do not call a tool: {asked[0].lower()}{asked[1:]}" if with_tools else asked
+
+
+def ask_again_for_call(toolset: Toolset) -> str:
+    """What to say when a call was demanded and none came."""
+    names = [tool.name for tool in toolset.offered]
+    return f"That was no tool call. {_REQUIRED % _one_of(names)} Its form is:\n{CALL_FORM}"
+
+
+def ask_again_for_json(problem: str) -> str:
+    """What to say when JSON was demanded and something else came. problem: the validator's words."""
+    return f"That is not the JSON that was asked for: {problem}. Answer with the corrected JSON alone."
+
+
+def as_text(conversation: Conversation, toolset: Toolset | None, output: OutputFormat | None) -> Conversation:
+    """The conversation with all that concerns tools and JSON as text that a model follows."""
+    asked = []
+    if toolset is not None:
+        asked.append(ask_for_tools(toolset))
+    if output is not None:
+        asked.append(ask_for_json(output, with_tools=toolset is not None))
+    if not asked and not any(message.calls or message.answers for message in conversation):
+        return conversation
+    last = len(conversation) - 1
+    told = [_told(message, nudge=toolset is not None and index == last) for index, message in enumerate(conversation)]
+    if not asked:
+        return tuple(told)
+    leading = next((i for i, message in enumerate(told) if message.role != "system"), len(told))
+    return (*told[:leading], ChatMessage("system", ("\n\n".join(asked),)), *told[leading:])
+
+
+def with_another_try(conversation: Conversation, answer: str, demand: str) -> Conversation:
+    """The conversation, what the model answered, and what is demanded instead."""
+    return (*conversation, ChatMessage("assistant", (answer,)), ChatMessage("user", (demand,)))
+
+
+def _told(message: ChatMessage, *, nudge: bool) -> ChatMessage:
+    if message.answers is not None:
+        text = f"Result of {message.answers.name} ({message.answers.id}):\n{message.text}"
+        told = f"{text}\n\n{_AFTER_RESULT}" if nudge else text
+        return ChatMessage("user", (told,), answers=message.answers)
+    if message.calls:
+        parts = tuple(part for part in message.parts if part)
+        return ChatMessage(message.role, (*parts, calls_as_text(message.calls)))
+    return message
+
+
+def calls_as_text(calls: Iterable[ToolCall]) -> str:
+    """Calls in the form that is asked for."""
+    return '{"tool_calls":[' + ",".join(map(_call_as_text, calls)) + "]}"
+
+
+def _call_as_text(call: ToolCall) -> str:
+    arguments = json.dumps(call.arguments, ensure_ascii=False) if call.kind == "custom" else _object(call.arguments)
+    return f'{{"name":{json.dumps(call.name, ensure_ascii=False)},"arguments":{arguments}}}'
+
+
+def _object(arguments: str) -> str:
+    """Arguments as they stand if they are JSON, else as a string: a model sees what it wrote."""
+    try:
+        json.loads(arguments)
+    except (ValueError, RecursionError):
+        return json.dumps(arguments, ensure_ascii=False)
+    return arguments.strip()
+
+
+def _one_of(names: list[str]) -> str:
+    return f"`{names[0]}`" if len(names) == 1 else "one of the tools"

@@ -8,13 +8,14 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import jsonschema
+from aiohttp import web
 
 from sai_proxy.app import create_app, failure_policy
 from sai_proxy.configuration.environment import read_settings
@@ -106,11 +107,12 @@ def content_of(events: list[Any]) -> str:
 
 @dataclass
 class Proxy:
-    """A running proxy."""
+    """A running proxy. app: its application, an empty one if it runs in another process."""
 
     url: str
     session: aiohttp.ClientSession
     lifecycle: Lifecycle
+    app: web.Application = field(default_factory=web.Application)
 
     async def post(
         self, body: Any, *, path: str = "/v1/chat/completions", headers: Mapping[str, str] | None = None
@@ -146,7 +148,7 @@ async def running_proxy(sai: Simulator | str, **changes: str) -> AsyncIterator[P
         ) as port,
         aiohttp.ClientSession() as session,
     ):
-        yield Proxy(f"http://127.0.0.1:{port}", session, app[LIFECYCLE])
+        yield Proxy(f"http://127.0.0.1:{port}", session, app[LIFECYCLE], app)
 
 
 async def until(condition: Callable[[], object], timeout_s: float = 10) -> None:

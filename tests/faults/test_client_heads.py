@@ -33,6 +33,11 @@ def fields(count: int) -> list[str]:
     return [f"x-field-{number:03}: {FIELD_OF_1_KIB}" for number in range(count)]
 
 
+async def held(proxy: Proxy, size: int) -> None:
+    """Returns when all requests together hold this many bytes."""
+    await until(lambda: admission_of(proxy).held == size)
+
+
 # Heads that never end
 
 
@@ -111,7 +116,7 @@ async def test_a_head_below_the_limit_is_read_however_it_comes(proxy: Proxy) -> 
     async with connected(proxy) as client:
         for at in range(0, 60_000, 6_000):
             await client.send(whole[at : at + 6_000])
-            await until(lambda so_far=at + 6_000: admission_of(proxy).held == so_far)  # type: ignore[misc]
+            await held(proxy, at + 6_000)
         await client.send(whole[60_000:])
         assert (await client.reply()).status == 200
 
@@ -129,14 +134,13 @@ async def test_a_head_of_more_than_64_kib_in_one_packet_is_refused(
 
 
 async def test_a_head_that_dribbles_is_refused_when_it_passes_64_kib(proxy: Proxy) -> None:
-    admission = admission_of(proxy)
     piece = ("x-field: " + "y" * 5_989 + "\r\n").encode()
     async with connected(proxy) as client:
         start = head()[:-2]
         await client.send(start)
         for number in range(10):
             await client.send(piece)
-            await until(lambda so_far=len(start) + (number + 1) * 6_000: admission.held == so_far)  # type: ignore[misc]
+            await held(proxy, len(start) + (number + 1) * 6_000)
         await client.send(piece)
         check_refusal(await client.reply(), 400)
     await all_given_back(proxy)

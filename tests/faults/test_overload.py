@@ -150,7 +150,7 @@ async def test_everything_is_free_after_a_load_of_every_kind(
     """Answers, refusals, failures, timeouts and clients that leave, all at once and past every limit."""
     caplog.set_level("INFO")
     proxy = await start_proxy(
-        MAX_CONCURRENT_REQUESTS="20", MAX_CONCURRENT_PER_KEY="8", REQUEST_TIMEOUT="0.3", MAX_BUFFERED_BYTES="2000000"
+        MAX_CONCURRENT_REQUESTS="20", MAX_CONCURRENT_PER_KEY="8", REQUEST_TIMEOUT="1", MAX_BUFFERED_BYTES="2000000"
     )
     questions = (
         "[[silence=0.02]]",

@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help install run check simulate test test-clients test-swarm lint format lock image clean
+.PHONY: help install run check simulate test test-clients test-agents test-swarm lint format lock image clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ test: $(VENV)/dev.stamp ## run the test suite
 
 test-clients: $(VENV)-clients/stamp tests/clients/node/node_modules/stamp ## drive real client libraries against the proxy
 	$(VENV)-clients/bin/python -m pytest -n 2 -W default -p no:cacheprovider tests/clients
+
+test-agents: $(VENV)/dev.stamp $(VENV)-agent-mini/stamp $(VENV)-agent-aider/stamp tests/agents/node/node_modules/stamp ## let real coding agents work through the proxy
+	$(BIN)/python -m pytest -n 2 -p no:cacheprovider tests/agents
 
 test-swarm: $(VENV)/dev.stamp ## build the image and try the stack on a Docker engine in Swarm mode
 	$(BIN)/python -m pytest -v -x -p no:cacheprovider tests/swarm
@@ -68,12 +71,16 @@ lock: $(VENV)/dev.stamp ## write the lock files anew from the ranges in setup.cf
 	$(BIN)/uv pip compile setup.cfg requirements/clients.in --universal --python-version 3.11 --generate-hashes \
 		--constraint requirements/run.lock \
 		--no-emit-index-url --no-annotate --no-header --quiet -o requirements/clients.lock
+	for agent in mini aider; do \
+		$(BIN)/uv pip compile requirements/agent-$$agent.in --universal --python-version 3.11 --generate-hashes \
+			--no-emit-index-url --no-annotate --no-header --quiet -o requirements/agent-$$agent.lock || exit 1; \
+	done
 
 image: ## build the container image
 	docker build -t sai-proxy .
 
 clean: ## remove the virtual environment and all caches
-	rm -rf $(VENV) $(VENV)-clients tests/clients/node/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build *.egg-info
+	rm -rf $(VENV) $(VENV)-clients $(VENV)-agent-* tests/*/node/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build *.egg-info
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -94,10 +101,27 @@ $(VENV)-clients/stamp: requirements/clients.lock | $(VENV)/bin/python
 		--require-hashes -r requirements/clients.lock
 	@touch $@
 
+$(VENV)-agent-%/stamp: requirements/agent-%.lock | $(VENV)/bin/python
+	$(VENV)/bin/python -m venv $(VENV)-agent-$*
+	@$(VENV)-agent-$*/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes -r $< \
+		|| { echo "agent $* cannot be installed here: its tests are skipped"; rm -rf $(VENV)-agent-$*; mkdir $(VENV)-agent-$*; }
+	@touch $@
+
 tests/clients/node/node_modules/stamp: tests/clients/node/package-lock.json
 	@if command -v npm >/dev/null; then \
 		cd tests/clients/node && npm ci --silent --no-audit --no-fund; \
 	else \
 		echo "no npm: the Node clients are skipped"; mkdir -p tests/clients/node/node_modules; \
+	fi
+	@touch $@
+
+# Without a lock file: one of the agents is a package a platform, of which a registry need not have all.
+tests/agents/node/node_modules/stamp: tests/agents/node/package.json
+	@mkdir -p tests/agents/node/node_modules
+	@if command -v npm >/dev/null; then \
+		cd tests/agents/node && npm install --no-package-lock --silent --no-audit --no-fund \
+			|| echo "the agents on Node cannot be installed here: their tests are skipped"; \
+	else \
+		echo "no npm: the agents on Node are skipped"; \
 	fi
 	@touch $@

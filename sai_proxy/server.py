@@ -6,6 +6,7 @@ import signal
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from http import HTTPStatus
+from itertools import chain, repeat
 from typing import Any, ClassVar
 
 from aiohttp import HttpVersion11, StreamReader, http_parser, web
@@ -17,12 +18,12 @@ from sai_proxy.errors.table import ErrorForm
 from sai_proxy.http.admission import Admission
 from sai_proxy.http.draining import Lifecycle
 from sai_proxy.http.error_responses import SERVER_NAME, error_response, from_http_exception
-from sai_proxy.http.half_close import INTERIM_RESPONSE, PROBE_PAUSES_S, HalfCloseProbe
+from sai_proxy.http.half_close import INTERIM_RESPONSE, LATER_PROBES_S, PROBE_PAUSES_S, HalfCloseProbe
 from sai_proxy.http.ids import random_hex
 from sai_proxy.keys import ADMISSION, LIFECYCLE
 from sai_proxy.openai_api.error_body import error_body
 from sai_proxy.openai_api.failures import FailurePolicy
-from sai_proxy.sai_api.sockets import enable_tcp_keepalive
+from sai_proxy.sai_api.sockets import bytes_on_the_way, enable_tcp_keepalive, keep_little_in_the_kernel
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +32,9 @@ MAX_HEADER_BYTES = 48 * 1024
 
 MAX_HEAD_BYTES = 64 * 1024
 """Of all header fields of one request together."""
+
+MIN_PROGRESS_BYTES = 16 * 1024
+"""What a client has to take within the time it is given, so as not to be cut off."""
 
 KEEPALIVE_TIMEOUT_S = 75
 """Also the deadline for a request's headers. Above the 60 s after which common load balancers drop
@@ -60,6 +64,9 @@ class ProxyProtocol(HalfCloseProbe, RequestHandler):
     write_stalled = False
     _turned_away = False
     _head_bytes = 0
+    _held = 0
+    _answered = 0
+    _unread = 0
     _last_payload: StreamReader | None = None
     _write_deadline: asyncio.TimerHandle | None = None
     _probing: asyncio.Task[None] | None = None
@@ -69,12 +76,13 @@ class ProxyProtocol(HalfCloseProbe, RequestHandler):
         super().connection_made(transport)
         if (sock := transport.get_extra_info("socket")) is not None:
             enable_tcp_keepalive(sock)
+            keep_little_in_the_kernel(sock)
         if not admitted:
             self._turn_away(self.admission.refusal("connections", f"{self.admission.connections} connections are open"))
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self.admission.disconnect()
-        self._hold_head(0)
+        self._hold(0)
         self._last_payload = None
         if self._write_deadline is not None:
             self._write_deadline.cancel()
@@ -87,30 +95,44 @@ class ProxyProtocol(HalfCloseProbe, RequestHandler):
             return
         payload, count = self._last_payload, self._request_count
         in_body = payload is not None and not payload.is_eof()
+        received = payload.total_bytes if payload is not None else 0
         super().data_received(data)
         if self._request_count != count:
-            self._hold_head(0)
-            if self._messages:
-                message, self._last_payload = self._messages[-1]
-                if len(data) > MAX_HEAD_BYTES and _size_of(message) > MAX_HEAD_BYTES:
-                    self._turn_away(errors.MalformedHttp(detail="the head is too long"))
-        elif not in_body and data:
-            self._receive_head(len(data))
+            head_bytes, self._head_bytes = self._head_bytes, 0
+            self._receive_requests(head_bytes + len(data))
+        elif in_body and payload is not None and payload.total_bytes > received:
+            self._head_bytes = 0
+        elif data:  # of a head, or of the fields behind a chunked body
+            self._head_bytes += len(data)
+        self._check_heads()
 
-    def _receive_head(self, size: int) -> None:
-        """More of a head has come, but not yet its end."""
-        if self._head_bytes + size > MAX_HEAD_BYTES:
+    def _receive_requests(self, size: int) -> None:
+        """Heads are complete. size: of what they came in, with bodies."""
+        if self._messages:
+            self._last_payload = self._messages[-1][1]
+        if size > MAX_HEAD_BYTES and any(_size_of(message) > MAX_HEAD_BYTES for message, _ in self._messages):
             self._turn_away(errors.MalformedHttp(detail="the head is too long"))
+
+    def _check_heads(self) -> None:
+        """Heads that are not complete, and complete ones that wait for an earlier request of the connection,
+        are held within bounds."""
+        size = self._head_bytes + self._queued_bytes()
+        if size > MAX_HEAD_BYTES:
+            self._turn_away(errors.MalformedHttp(detail="heads are too long"))
             return
         try:
-            self._hold_head(self._head_bytes + size)
+            self._hold(size)
         except errors.ServerBusy as exc:
             self._turn_away(exc)
 
-    def _hold_head(self, size: int) -> None:
-        """So much of a head that is not complete is held."""
-        self.admission.take_bytes(size - self._head_bytes, held_by_same=self._head_bytes)
-        self._head_bytes = size
+    def _queued_bytes(self) -> int:
+        """Of the heads that wait; the last one that came is about to be looked at."""
+        waiting = list(self._messages) if self._current_request is not None else list(self._messages)[1:]
+        return sum(_size_of(message) for message, _ in waiting) if waiting else 0
+
+    def _hold(self, size: int) -> None:
+        self.admission.take_bytes(size - self._held, held_by_same=self._held)
+        self._held = size
 
     def _turn_away(self, failure: errors.ProxyError) -> None:
         """Answer what is no request yet, and end the connection."""
@@ -126,7 +148,8 @@ class ProxyProtocol(HalfCloseProbe, RequestHandler):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._write_deadline = self._loop.call_later(self.write_timeout_s, self._cut_off)
+        self._unread = self._unread_bytes()
+        self._write_deadline = self._loop.call_later(self.write_timeout_s, self._check_progress)
 
     def resume_writing(self) -> None:
         if self._write_deadline is not None:
@@ -134,27 +157,40 @@ class ProxyProtocol(HalfCloseProbe, RequestHandler):
             self._write_deadline = None
         super().resume_writing()
 
-    def _cut_off(self) -> None:
-        """The client has not read for too long: what waits for it is let go."""
+    def _check_progress(self) -> None:
+        """A client that has not read for too long is cut off: what waits for it is let go."""
+        unread = self._unread_bytes()
+        if unread <= self._unread - MIN_PROGRESS_BYTES:
+            self._unread = unread
+            self._write_deadline = self._loop.call_later(self.write_timeout_s, self._check_progress)
+            return
         self.write_stalled = True
         if self.transport is not None:
             self.transport.abort()
 
+    def _unread_bytes(self) -> int:
+        """What the client has not taken yet, here and in the kernel."""
+        if self.transport is None:
+            return 0
+        return self.transport.get_write_buffer_size() + bytes_on_the_way(self.transport.get_extra_info("socket"))
+
     def eof_received(self) -> bool | None:  # type: ignore[override]
         """A client that sends no more may still wait for what it has asked."""
         payload = self._last_payload
-        if self._current_request is None or (payload is not None and not payload.is_eof()):
+        if self._answered >= self._request_count or (payload is not None and not payload.is_eof()):
             return None
         self.close()  # after the answer
         self._probing = self._loop.create_task(self._probe())
         return True
 
     async def _probe(self) -> None:
-        for pause_s in PROBE_PAUSES_S:
+        for pause_s in chain(PROBE_PAUSES_S, repeat(LATER_PROBES_S)):
             await asyncio.sleep(pause_s)
             request = self._current_request
-            if request is None or self.transport is None or self.transport.is_closing():
+            if self.transport is None or self.transport.is_closing() or self._answered >= self._request_count:
                 return
+            if request is None:
+                continue
             if self.send is not None:
                 self.send()
             elif not request.writer.output_size and request.version >= HttpVersion11:
@@ -169,6 +205,8 @@ class ProxyProtocol(HalfCloseProbe, RequestHandler):
     ) -> web.StreamResponse:
         if status < 500:
             failure: errors.ProxyError = errors.MalformedHttp(detail=type(exc).__name__)
+        elif isinstance(exc, ConnectionError):
+            raise exc  # the client has left, before its task was told
         else:
             logger.error("unexpected error outside the application", exc_info=exc)
             failure = errors.InternalError()
@@ -181,6 +219,9 @@ class ProxyProtocol(HalfCloseProbe, RequestHandler):
     ) -> tuple[web.StreamResponse, bool]:
         if isinstance(resp, web.HTTPException):
             resp = self._refusal(request, from_http_exception(resp, request))
+        self._answered += 1
+        if self._held:
+            self._check_heads()
         return await super().finish_response(request, resp, start_time)
 
     def _refusal(self, request: web.BaseRequest, failure: errors.ProxyError) -> web.Response:

@@ -58,9 +58,10 @@ class Admission:
         """A connection has ended."""
         self.connections -= 1
 
-    def take_slots(self, slots: int) -> None:
-        """Raises ServerBusy if there are not that many more. One request alone always gets them."""
-        if slots > 0 and self.requests and self.requests + slots > self._max_requests:
+    def take_slots(self, slots: int, *, held_by_same: int) -> None:
+        """Raises ServerBusy if there are not that many more. One request alone always gets them.
+        held_by_same: what its owner holds already."""
+        if slots > 0 and self.requests > held_by_same and self.requests + slots > self._max_requests:
             raise self.refusal("requests", f"{self.requests} requests are running")
         self.requests += slots
 
@@ -88,7 +89,7 @@ class Holding:
 
     def weigh(self, slots: int) -> None:
         """It takes so many slots, from now on. Raises ServerBusy."""
-        self._admission.take_slots(slots - self._slots)
+        self._admission.take_slots(slots - self._slots, held_by_same=self._slots)
         self._slots = slots
 
     def grow(self, size: int) -> None:

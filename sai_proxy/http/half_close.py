@@ -13,6 +13,9 @@ INTERIM_RESPONSE = b"HTTP/1.1 102 Processing\r\n\r\n"
 PROBE_PAUSES_S = (0.0, 0.1, 0.4, 1.0)
 """The first probe is what a reset answers; the next finds the connection reset."""
 
+LATER_PROBES_S = 15.0
+"""For a client that leaves later than that."""
+
 
 class HalfCloseProbe:
     """For a server's protocol: what to send to a half-closed client while a stream is running.

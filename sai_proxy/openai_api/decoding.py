@@ -33,6 +33,9 @@ MAX_STRINGS = 200_000
 """Of one body, keys included. A message has four, a body that fills the context window some thousands. Past
 that it is a bomb: what is decoded takes many times the memory of its bytes."""
 
+_SINGLE = (b"model", b"messages", b"prompt")
+_BLANKS = b" \t\r\n"
+_fields_decoder = msgspec.json.Decoder(dict[str, Raw])
 _UNCOUNTED_BYTES = 256 * 1024
 
 
@@ -47,7 +50,29 @@ def decode_body(body: bytes | bytearray, decoder: "msgspec.json.Decoder[T]") -> 
                 "problem_es": f"contiene más de {MAX_STRINGS} cadenas",
             }
         )
+    _refuse_duplicates(body)
     return _decode(body, decoder, "")
+
+
+def _refuse_duplicates(body: bytes | bytearray) -> None:
+    """Raises InvalidValue for a body that says the same twice, of which another reader may take the other one.
+    Where it may do so, its fields have to add up to all of it, blanks left out."""
+    param = next((name for name in _SINGLE if body.count(b'"%s"' % name) > 1), None)
+    if param is None:
+        return
+    try:
+        fields = _fields_decoder.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return  # its own decoding says what is wrong
+    told = sum(len(msgspec.json.encode(name)) + _size_without_blanks(raw) for name, raw in fields.items())
+    punctuation = 2 * len(fields) + 1  # braces, colons and commas
+    if len(body.translate(None, _BLANKS)) > told + punctuation:
+        problem = {"problem_en": "it stands there twice", "problem_es": "aparece dos veces"}
+        raise InvalidValue(problem, param=param.decode())
+
+
+def _size_without_blanks(raw: Raw) -> int:
+    return len(bytes(raw).translate(None, _BLANKS))
 
 
 def decode_field(raw: Raw, decoder: "msgspec.json.Decoder[T]", param: str) -> T:

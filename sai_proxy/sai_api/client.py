@@ -18,7 +18,7 @@ from sai_proxy.errors.wording import credential_facts, timeout_facts
 from sai_proxy.sai_api import template
 from sai_proxy.sai_api.breaker import CircuitBreaker
 from sai_proxy.sai_api.pool import Attempt, StrictConnector, current_attempt
-from sai_proxy.sai_api.reply import SaiReply
+from sai_proxy.sai_api.reply import PIECE_BYTES, SaiReply
 from sai_proxy.sai_api.rests import CredentialRests
 from sai_proxy.sai_api.retries import Retries, RetryBudget
 from sai_proxy.sai_api.sockets import make_socket
@@ -85,6 +85,7 @@ class SaiClient:
             cookie_jar=aiohttp.DummyCookieJar(),  # one user's session must never travel with another's call
             trace_configs=trace_configs,
             auto_decompress=False,  # see `inflate`
+            read_bufsize=PIECE_BYTES,
             max_line_size=MAX_HEADER_BYTES,
             max_field_size=MAX_HEADER_BYTES,
             max_headers=MAX_HEADERS,

@@ -11,6 +11,9 @@ from sai_proxy.sai_api import template
 from sai_proxy.sai_api.inflate import BodyDecoder, body_decoder
 from sai_proxy.sai_api.text import TextDecoder, text_decoder
 
+PIECE_BYTES = 32 * 1024
+"""Read at once, however much has arrived: what a client does not take yet waits where SAI is slowed down by it."""
+
 
 class SaiReply:
     """An answer of `execute`, whose connection it owns until it is closed.
@@ -75,10 +78,10 @@ class SaiReply:
         """The bytes that have arrived, or the next to arrive; none at the end."""
         content = self._response.content
         try:
-            data = content.read_nowait()
+            data = content.read_nowait(PIECE_BYTES)
             if not data:
                 async with asyncio.timeout_at(self._deadline):
-                    data = await content.readany()
+                    data = await content.read(PIECE_BYTES)
         except TimeoutError as exc:
             idle = self._loop.time() >= self._deadline
             limit = self._idle_timeout_s if idle else self._request_timeout_s

@@ -1,10 +1,14 @@
 """What the sockets to SAI, and to clients, are set to."""
 
+import fcntl
 import socket
 import ssl
+import sys
+import termios
 from typing import Any
 
 TCP_KEEPALIVE_S = 60
+MAX_UNSENT_BYTES = 128 * 1024
 
 
 def make_socket(address: Any) -> socket.socket:
@@ -22,6 +26,25 @@ def enable_tcp_keepalive(sock: Any) -> None:
     for name in ("TCP_KEEPIDLE", "TCP_KEEPINTVL"):
         if hasattr(socket, name):
             sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), TCP_KEEPALIVE_S)
+
+
+def keep_little_in_the_kernel(sock: Any) -> None:
+    """Of what is written, no more than MAX_UNSENT_BYTES that the peer has no room for: the rest waits where it
+    is counted, instead of in some MiB of the kernel's."""
+    if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, MAX_UNSENT_BYTES)
+
+
+def bytes_on_the_way(sock: Any) -> int:
+    """What was written to a socket and is not acknowledged by its peer; 0 where the platform does not tell.
+    Source: tcp(7), SIOCOUTQ."""
+    if sock is None or not hasattr(termios, "TIOCOUTQ"):
+        return 0
+    try:
+        answer = fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4))
+    except OSError:
+        return 0
+    return int.from_bytes(answer, sys.byteorder)
 
 
 def tls_setting(*, verify: bool, ca_file: str | None) -> ssl.SSLContext | bool:

@@ -262,7 +262,6 @@ async def test_a_body_that_is_no_question_is_400_and_names_the_place(
     check_no_alarm(caplog)
 
 
-@pytest.mark.xfail(strict=True, reason="of a field that stands twice the last one counts, whatever another reader took")
 @pytest.mark.parametrize(
     "body",
     [

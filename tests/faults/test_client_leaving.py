@@ -171,11 +171,6 @@ async def test_a_hundred_clients_that_leave_at_once_leave_nothing(
     check_no_alarm(caplog)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="what is written to a client that has left fails before its request is cancelled, and that failure is "
-    "logged as a bug",
-)
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
 async def test_a_client_that_leaves_just_before_its_answer_comes_is_no_error(
     sai: Simulator, proxy: Proxy, caplog: pytest.LogCaptureFixture, stream: bool
@@ -261,10 +256,6 @@ async def test_a_client_that_stops_sending_gets_its_refusal(sai: Simulator, prox
     assert (reply.status, reply.error["code"]) == (502, "upstream_error")
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="the end of sending is seen before the request's task has begun, which counts as a client that has left",
-)
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
 async def test_a_client_that_stops_sending_with_its_last_byte_gets_its_answer(proxy: Proxy, stream: bool) -> None:
     """The request and the end of sending arrive together, as from `nc -N`."""

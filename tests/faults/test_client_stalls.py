@@ -120,7 +120,6 @@ async def test_a_client_that_stops_reading_and_then_leaves_is_one_that_left(
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="no /proc on this system")
-@pytest.mark.xfail(strict=True, reason="2 to 3 MiB each: all that has come from SAI is one piece, at each stage of it")
 async def test_a_stream_that_nobody_reads_takes_at_most_256_kib() -> None:
     """SAI is held back: of the 16 MiB of each answer only what is on its way is in memory."""
     streams = 4
@@ -172,20 +171,12 @@ async def test_a_stream_that_is_read_slowly_but_steadily_is_not_cut(
     check_no_alarm(caplog)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="of the MiB that the kernel holds for a client a third must be read before more can be written, and what "
-    "is read until then does not count",
-)
 async def test_a_stream_that_is_read_very_slowly_but_steadily_is_not_cut(start_proxy: StartProxy) -> None:
     proxy = await start_proxy(WRITE_TIMEOUT="0.3")
     async with stalled(proxy, f"[[chars={3 * MIB}]][[split=65536]]", stream=True) as client:
         assert (await read_slowly(client, 0.01)).endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n")
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the time to read starts once and ends when all is read: what is read meanwhile does not count"
-)
 async def test_a_whole_answer_that_is_read_slowly_but_steadily_is_not_cut(start_proxy: StartProxy) -> None:
     proxy = await start_proxy(WRITE_TIMEOUT="0.3")
     async with stalled(proxy, WHOLE) as client:

@@ -108,7 +108,6 @@ async def test_a_request_weighs_as_much_as_it_has_choices(
     await all_given_back(proxy)
 
 
-@pytest.mark.xfail(strict=True, reason="the slot that it has already counts as if it were another request's")
 async def test_a_request_that_is_alone_is_let_in_whatever_it_weighs(start_proxy: StartProxy) -> None:
     """It could never be answered otherwise, however often it is tried again."""
     proxy = await start_proxy(MAX_CONCURRENT_REQUESTS="4")

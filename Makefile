@@ -8,7 +8,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help install run check simulate test test-clients test-agents test-swarm soak fuzz lint format lock image clean
+.PHONY: help install run check simulate test test-clients test-agents test-swarm soak fuzz soak fuzz lint format lock image clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ test-agents: $(VENV)/dev.stamp $(VENV)-agent-mini/stamp $(VENV)-agent-aider/stam
 
 test-swarm: $(VENV)/dev.stamp ## build the image and try the stack on a Docker engine in Swarm mode
 	$(BIN)/python -m pytest -v -x -p no:cacheprovider tests/swarm
+
+fuzz: $(VENV)/dev.stamp ## try much more, and other, nearly valid input than `make test` does (some minutes)
+	HYPOTHESIS_PROFILE=thorough $(BIN)/python -m pytest -n 2 tests/fuzz
 
 soak: $(VENV)/dev.stamp ## let mixed traffic run for 10 minutes (MINUTES=...), and account for all of it
 	$(BIN)/python -m benchmarks.soak --minutes $(MINUTES)

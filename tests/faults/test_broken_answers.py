@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import json
+import logging
 import zlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -10,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from sai_proxy.errors import UpstreamProtocolError
+from sai_proxy.sai_api.inflate import body_decoder
 from tests.faults.played_sai import (
     Behaviour,
     Call,
@@ -89,6 +92,31 @@ async def test_u4_text_that_arrives_together_with_the_end_of_its_connection_is_n
 async def test_u4_text_that_arrives_together_with_the_end_of_its_connection_is_relayed() -> None:
     async with asked(close_at_once) as (_, proxy):
         expect_cut(await proxy.ask(stream=True), True, "Once upon a time")
+
+
+UNTIL_CLOSED = head(PLAIN, "Connection: close") + b"Once upon a time"
+
+
+async def test_u4_an_answer_may_end_with_its_connection(stream: bool) -> None:
+    async def send_and_end(call: Call) -> None:
+        await call.send(UNTIL_CLOSED)
+        call.end()
+
+    async with asked(send_and_end) as (_, proxy):
+        for _ in range(2):
+            outcome = await proxy.ask(stream=stream)
+            assert (outcome.text, outcome.finish_reason) == ("Once upon a time", "stop")
+
+
+@pytest.mark.xfail(strict=True, reason="aiohttp takes a reset for the end of an answer that has no other")
+async def test_u4_but_not_with_its_connections_reset(stream: bool) -> None:
+    async def send_and_reset(call: Call) -> None:
+        await call.send(UNTIL_CLOSED)
+        await asyncio.sleep(0.1)
+        call.reset()
+
+    async with asked(send_and_reset) as (_, proxy):
+        expect_cut(await proxy.ask(stream=stream), stream, "Once upon a time")
 
 
 GARBAGE = {
@@ -202,6 +230,38 @@ async def test_u10_what_still_waits_in_the_kernel_never_reaches_the_next_user(st
         first[0].send_soon(second)
         outcome = await asking
         assert SECRET not in outcome.answer.text
+
+
+IN_PACKETS = {
+    "head, then the rest": [head("Content-Length: 4"), b"mine" + b"xx"],
+    "head, then chunks": [head("Transfer-Encoding: chunked"), chunk(b"mine") + b"0\r\n\r\n" + b"xx"],
+    "half an answer": [head("Content-Length: 4") + b"mi", b"ne" + b"xx"],
+    "half a head": [b"HTTP/1.1 200 OK\r\nContent-Le", b"ngth: 4\r\n\r\nmine" + b"xx"],
+    "a head without its end": [b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r", b"\nmine" + b"xx"],
+    "an interim response": [head(status="100 Continue"), whole("mine") + b"xx"],
+    "an interim response with it": [head(status="100 Continue") + whole("mine") + b"xx"],
+}
+LOST = pytest.mark.xfail(strict=True, reason="only a packet that begins with the head is taken apart at its end")
+
+
+@pytest.mark.parametrize(
+    "packets",
+    [
+        pytest.param(p, id=name, marks=[LOST] if number > 2 else [])
+        for number, (name, p) in enumerate(IN_PACKETS.items())
+    ],
+)
+async def test_u10_bytes_too_many_leave_the_answer_intact_however_it_is_packed(
+    stream: bool, packets: list[bytes]
+) -> None:
+    async def answer(call: Call) -> None:
+        for packet in packets:
+            await call.send(packet)
+            await asyncio.sleep(0.05)
+
+    async with asked(one_after_another(answer, HELLO)) as (sai, proxy):
+        assert (await proxy.ask(stream=stream, key="one-users-key")).text == "mine"
+        await next_user(proxy, sai, stream=stream)
 
 
 KEPT = "aiohttp's parser keeps half a message to itself, so that the connection looks clean"
@@ -350,10 +410,10 @@ async def test_u12_a_compressed_answer_that_is_cut_is_a_cut_answer(stream: bool,
 def bomb(mebibytes: int) -> Iterator[bytes]:
     """So much of nothing, as the wire has it: a thousandth of that."""
     deflater = zlib.compressobj(9, wbits=zlib.MAX_WBITS | 16)
-    block = bytes(MIB)
-    for _ in range(mebibytes):
-        yield deflater.compress(block)
-    yield deflater.flush()
+    yield deflater.compress(b"") + deflater.flush(zlib.Z_FULL_FLUSH)
+    block = deflater.compress(bytes(MIB)) + deflater.flush(zlib.Z_FULL_FLUSH)
+    for _ in range(mebibytes):  # after a full flush the same bytes mean the same again
+        yield block
 
 
 def watermark_mib(process: Process) -> float:
@@ -367,25 +427,41 @@ async def test_u13_a_bomb_of_a_gibibyte_is_502_and_costs_next_to_no_memory(strea
     async def explode(call: Call) -> None:
         await call.send(head(PLAIN, "Content-Encoding: gzip", "Transfer-Encoding: chunked"))
         for piece in bomb(1024):
-            if piece:
-                await call.send(chunk(piece))
+            await call.send(chunk(piece))
         await call.send(b"0\r\n\r\n")
 
-    env = {"STREAM_CHUNK_CHARS": "100000"}
+    env = environment("", STREAM_CHUNK_CHARS="100000", MAX_ANSWER_BYTES=str(16 * MIB))
     async with (
         played_sai(one_after_another(HELLO, explode)) as sai,
-        running_process(environment(sai.url, **env)) as process,
+        running_process({**env, "SAI_URL": sai.url}) as process,
     ):
         await process.proxy.ask(stream=stream)
         before = watermark_mib(process)
         answer = await process.proxy.ask(stream=stream)
         assert answer.status == (200 if stream else 502)
         last = answer.text.rstrip().rpartition("\n")[2].removeprefix("data: ")
-        assert json.loads(last)["error"]["code"] == "upstream_protocol"
-        assert len(answer.text) < 200 * MIB
-        assert watermark_mib(process) - before < 32
+        assert json.loads(last)["error"]["code"] in ("upstream_protocol", "upstream_answer_too_long")
+        grown = watermark_mib(process) - before
+        assert grown < 32
         await until(lambda: not sai.open)
         assert len(sai.calls) == 2
+        logging.getLogger(__name__).info("grown by %.1f MiB", grown)
+
+
+@pytest.mark.xfail(strict=True, reason="what waits to be inflated counts as if it had been")
+def test_u13_a_bomb_is_recognised_as_soon_however_much_of_it_has_arrived() -> None:
+    """Eight MiB have to be inflated before anything counts as a bomb; all else shows at once."""
+    decoder, inflated = body_decoder("gzip"), 0
+
+    def inflate_all() -> None:
+        nonlocal inflated
+        inflated += len(decoder.feed(b"".join(bomb(256))))
+        while decoder.pending:
+            inflated += len(decoder.feed(b""))
+
+    with pytest.raises(UpstreamProtocolError):
+        inflate_all()
+    assert inflated < 9 * MIB
 
 
 def endless_text() -> Iterator[bytes]:

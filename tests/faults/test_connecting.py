@@ -158,6 +158,30 @@ async def test_u3b_the_fresh_connection_is_no_other_idle_one(stream: bool, behav
         assert sai.connections_of_calls[-1] == 3
 
 
+@pytest.mark.xfail(strict=True, reason="replacing a stale connection is charged to the retry budget")
+async def test_u3b_after_a_restart_of_sai_every_stale_connection_is_replaced(stream: bool) -> None:
+    """A balancer that has forgotten its connections resets each of them when it is used."""
+    users = 30
+    all_asked = asyncio.Event()
+
+    async def forget(call: Call) -> None:
+        if call.number <= users:
+            if call.number == users:
+                all_asked.set()
+            await all_asked.wait()
+            await call.send(HELLO)
+        elif call.connection <= users:
+            call.reset()
+        else:
+            await call.send(HELLO)
+
+    async with played_sai(forget) as sai, watched_proxy(sai, MAX_RETRIES="3") as proxy:
+        await asyncio.gather(*(proxy.ask(stream=stream) for _ in range(users)))
+        outcomes = await asyncio.gather(*(proxy.ask(stream=stream) for _ in range(users)))
+        assert [outcome.status for outcome in outcomes] == [200] * users
+        assert len(sai.calls) == 3 * users
+
+
 @pytest.mark.parametrize("behaviour", [reset, end])
 async def test_u3b_the_replacement_is_not_replaced(stream: bool, behaviour: Behaviour) -> None:
     async with played_sai(one_after_another(HELLO, behaviour)) as sai, watched_proxy(sai, MAX_RETRIES="3") as proxy:
@@ -360,7 +384,9 @@ async def test_u26_a_sai_that_speaks_no_tls_is_502(stream: bool) -> None:
         assert connections == 1
 
 
-async def test_u26_a_good_certificate_is_trusted_and_its_connection_kept(stream: bool, authority: trustme.CA, trusted: str) -> None:
+async def test_u26_a_good_certificate_is_trusted_and_its_connection_kept(
+    stream: bool, authority: trustme.CA, trusted: str
+) -> None:
     async with (
         played_sai(HELLO, tls=serving(authority.issue_cert("127.0.0.1"))) as sai,
         watched_proxy(sai, SAI_CA_FILE=trusted) as proxy,

@@ -8,7 +8,7 @@ log, each failure is counted, and no task has left an exception behind.
 import asyncio
 import gc
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -123,10 +123,8 @@ class Watched:
         outcome.check()
         return outcome
 
-    async def ask_and_leave(self, until_when: Callable[[], object]) -> None:
-        """Ask one user message, and do not wait for more than this."""
-        asking = asyncio.ensure_future(self.proxy.ask())
-        await until(until_when)
+    async def leave(self, asking: "asyncio.Task[Outcome]") -> None:
+        """Be the client of a request that does not wait for its answer."""
         asking.cancel()
         self.left += 1
         await until(lambda: self.idle)
@@ -155,7 +153,7 @@ class Watched:
         registry = self.proxy.app[METRICS].registry
         samples = [sample for metric in registry.collect() for sample in metric.samples]
         assert sum(sample.value for sample in samples if sample.name == "sai_proxy_failures_total") == len(failed)
-        gc.collect()  # which makes tasks tell of exceptions that nobody has asked for
+        gc.collect(1)  # which makes tasks tell of exceptions that nobody has asked for
         assert [r.getMessage() for r in self.log.records if r.name == "asyncio" or r.levelno >= logging.ERROR] == []
 
 
@@ -169,7 +167,7 @@ async def watched_proxy(sai: PlayedSai | Simulator | str, **changes: str) -> Asy
         logger.addHandler(lines)
         logger.setLevel(logging.INFO)
     try:
-        async with running_proxy(sai if isinstance(sai, Simulator) else getattr(sai, "url", sai), **changes) as proxy:
+        async with running_proxy(sai if isinstance(sai, str) else sai.url, **changes) as proxy:
             watched = Watched(proxy, lines)
             yield watched
             await watched.at_rest()

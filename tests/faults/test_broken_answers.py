@@ -448,6 +448,16 @@ async def test_u13_a_bomb_of_a_gibibyte_is_502_and_costs_next_to_no_memory(strea
         logging.getLogger(__name__).info("grown by %.1f MiB", grown)
 
 
+async def test_u13_a_bomb_below_the_limit_of_answers_is_one_by_its_ratio() -> None:
+    body = b"".join(bomb(60))
+    async with asked(whole(body, PLAIN, "Content-Encoding: gzip"), MAX_RETRIES="3") as (sai, proxy):
+        outcome = await proxy.ask()
+        assert (outcome.status, outcome.code) == (502, "upstream_protocol")
+        (line,) = proxy.log.of("request failed")
+        assert "200 times its size" in line["detail"]
+        assert len(sai.calls) == 1
+
+
 @pytest.mark.xfail(strict=True, reason="what waits to be inflated counts as if it had been")
 def test_u13_a_bomb_is_recognised_as_soon_however_much_of_it_has_arrived() -> None:
     """Eight MiB have to be inflated before anything counts as a bomb; all else shows at once."""

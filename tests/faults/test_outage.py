@@ -77,12 +77,13 @@ async def open_the_circuit(proxy: Watched, sai: PlayedSai | None = None) -> None
 
 async def first_probe(proxy: Watched, probes: Callable[[], object], *, stream: bool = False) -> "asyncio.Task[Outcome]":
     """The first request that SAI hears of again, which `probes` tells; it does not end by itself."""
-    while True:
+    for _ in range(500):
         asking = asyncio.create_task(proxy.ask(stream=stream))
         await until(lambda: asking.done() or probes())  # noqa: B023
         if probes():
             return asking
         await asyncio.sleep(0.02)
+    raise AssertionError("SAI was never asked again")
 
 
 @pytest.mark.parametrize(

@@ -166,6 +166,17 @@ async def test_u7_the_deadline_bounds_the_tries_after_a_status(stream: bool) -> 
         await expect_deadline(proxy, stream=stream)
 
 
+async def test_u7_a_wait_that_would_outlast_the_deadline_is_not_begun(stream: bool) -> None:
+    async with (
+        played_sai(whole("busy", "Retry-After: 5", status="503 Service Unavailable")) as sai,
+        watched_proxy(sai, MAX_RETRIES="20", REQUEST_DEADLINE="4") as proxy,
+    ):
+        outcome = await proxy.ask(stream=stream)
+        assert (outcome.status, outcome.code) == (503, "upstream_unavailable")
+        assert outcome.headers["Retry-After"] == "5"
+        assert len(sai.calls) == 1
+
+
 async def test_u7_the_deadline_is_one_for_all_credentials(stream: bool) -> None:
     async def limit_slowly(call: Call) -> None:
         await asyncio.sleep(0.4)

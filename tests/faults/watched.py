@@ -18,6 +18,9 @@ from sai_proxy.simulator import Simulator
 from tests.faults.played_sai import PlayedSai
 from tests.support import Answer, Proxy, check_schema, content_of, running_proxy, until
 
+PATIENCE_S = 20
+"""Above all that a test lets SAI take, so that a request that hangs fails its test."""
+
 
 class Lines(logging.Handler):
     """What has been logged."""
@@ -118,7 +121,9 @@ class Watched:
         """Ask one user message, with the system's credentials or a key of one's own. failure: the code of a
         failure that is to be told as an answer."""
         headers = {} if key is None else {"x-api-key": key}
-        outcome = Outcome(await self.proxy.ask(text, headers=headers, stream=stream, **fields), stream, failure)
+        async with asyncio.timeout(PATIENCE_S):
+            answer = await self.proxy.ask(text, headers=headers, stream=stream, **fields)
+        outcome = Outcome(answer, stream, failure)
         self.outcomes.append(outcome)
         outcome.check()
         return outcome

@@ -163,8 +163,9 @@ Run = Callable[[Target], Awaitable[str]]
 
 @dataclass
 class Attack:
-    """heavy: whether it takes too long, or too much, for the suite. weak: why it is expected to succeed.
-    tokens: what the proxy is configured with beside the defaults is `env`."""
+    """env: what the proxy is configured with beside the defaults. sai_reads: whether SAI reads what it is asked.
+    heavy: whether it takes too long, or too much, for the suite. weak: why it succeeds so far. expected: the
+    answer that is right, where others would be wrong."""
 
     name: str
     run: Run
@@ -173,6 +174,7 @@ class Attack:
     sai_reads: bool = True
     heavy: bool = False
     weak: str = ""
+    expected: str = ""
 
 
 class Cost(NamedTuple):

@@ -62,6 +62,7 @@ COMMENTS = "comments before a page take exponential time"
 LONG_NUMBER = "Python reads no number of more than 4,300 digits"
 HEADS = "interim responses may come without end"
 PIECES = "a piece of text becomes events as a whole, whatever its length"
+PIPELINED = "what waits behind a running request is not counted"
 FILE = "a file is read in pieces of 256 KiB for each connection"
 
 
@@ -424,6 +425,20 @@ CONNECTIONS = [
         "30 bodies of 60 KB behind each of 60 answers",
         holds(lambda: BEHIND + (post_head(60_000) + b"x" * 60_000) * 30, 60),
         SILENT,
+    ),
+    Attack(
+        "30 bodies of 60 KB behind each of 200 answers",
+        holds(lambda: BEHIND + (post_head(60_000) + b"x" * 60_000) * 30, 200),
+        SILENT,
+        heavy=True,
+        weak=PIPELINED,
+    ),
+    Attack(
+        "30 heads of 20 KB behind each of 300 answers",
+        holds(lambda: BEHIND + (b"GET /health HTTP/1.1\r\nX: " + b"x" * 20_000 + b"\r\n\r\n") * 30, 300),
+        SILENT,
+        heavy=True,
+        weak=PIPELINED,
     ),
     Attack(
         "250 KB behind each of 400 upgrades",

@@ -22,6 +22,11 @@ def context_length_middleware(max_tokens: int) -> Middleware:
 
     @web.middleware
     async def context_length(request: web.Request, handler: Handler) -> web.StreamResponse:
+        check(request)
+        return await handler(request)
+
+    def check(request: web.Request) -> None:
+        """Nothing of it stays in a frame that waits for the answer."""
         chat, record = request[CHAT_REQUEST], request[RECORD]
         messages = chat.messages
         record.messages = len(messages)
@@ -38,6 +43,5 @@ def context_length_middleware(max_tokens: int) -> Middleware:
         if tokens > max_tokens:
             record.guarded = True
             raise ContextLengthExceeded(context_facts(tokens, max_tokens), param=chat.text_param)
-        return await handler(request)
 
     return context_length

@@ -17,6 +17,11 @@ from sai_proxy.keys import CHAT_REQUEST, RECORD
 def ide_unwrap_middleware() -> Middleware:
     @web.middleware
     async def ide_unwrap(request: web.Request, handler: Handler) -> web.StreamResponse:
+        unwrap_all(request)
+        return await handler(request)
+
+    def unwrap_all(request: web.Request) -> None:
+        """Nothing of it stays in a frame that waits for the answer."""
         chat = request[CHAT_REQUEST]
         changed = 0
         conversations: list[Conversation] = []
@@ -27,7 +32,6 @@ def ide_unwrap_middleware() -> Middleware:
         if changed:
             request[CHAT_REQUEST] = replace(chat, conversations=tuple(conversations))
             request[RECORD].unwrapped = changed
-        return await handler(request)
 
     return ide_unwrap
 

@@ -74,7 +74,15 @@ def _unescape_json(text: str) -> str:
     return _JSON_ESCAPE.sub(lambda match: chr(int(match[1], 16)) if match[1] else match[2], text)
 
 
-_UNESCAPES: tuple[Callable[[str], str], ...] = (_unescape_json, unquote, html.unescape)
+_LONG_NUMBER = re.compile(r"&#x?[0-9a-fA-F]{20,}")
+
+
+def _unescape_html(text: str) -> str:
+    """A number with thousands of digits, which Python refuses to read, stays what it is: it is no character."""
+    return html.unescape(_LONG_NUMBER.sub(lambda match: f"&amp;{match[0][1:]}", text))
+
+
+_UNESCAPES: tuple[Callable[[str], str], ...] = (_unescape_json, unquote, _unescape_html)
 
 
 def make_credential(text: str, source: Source, *, cookie: bool = False) -> Credential:

@@ -5,6 +5,7 @@ An answer is a row of pieces of text and of tool calls. A call is begun, its arg
 it is ended only when it is whole. Text comes before calls.
 """
 
+from collections.abc import Iterator
 from typing import Literal
 
 from msgspec import Struct
@@ -32,6 +33,16 @@ class CallEnd(Struct, frozen=True):
 
 Event = str | CallBegin | CallArguments | CallEnd
 """A plain string is a piece of the answer's text."""
+
+
+def in_parts(event: Event, chars: int) -> Iterator[Event]:
+    """The same as one or several events, of at most so many code points each."""
+    if isinstance(event, str):
+        yield from (event[at : at + chars] for at in range(0, len(event), chars))
+    elif isinstance(event, CallArguments) and event.text:
+        yield from (CallArguments(event.text[at : at + chars]) for at in range(0, len(event.text), chars))
+    else:
+        yield event
 
 
 class ToolCall(Struct, frozen=True):

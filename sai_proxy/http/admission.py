@@ -65,10 +65,10 @@ class Admission:
             raise self.refusal("requests", f"{self.requests} requests are running")
         self.requests += slots
 
-    def take_bytes(self, size: int, *, held_by_same: int) -> None:
+    def take_bytes(self, size: int, *, held_by_same: int, alone: bool = True) -> None:
         """Raises ServerBusy if so much more is too much. held_by_same: what its owner holds already."""
         limit = self._max_bytes if held_by_same + size <= SMALL_BYTES else self._max_bytes * LARGE_SHARE
-        if size > 0 and self.held > held_by_same and self.held + size > limit:
+        if size > 0 and not (alone and self.held <= held_by_same) and self.held + size > limit:
             raise self.refusal("bytes", f"{self.held} bytes are held")
         self.held += size
 
@@ -92,9 +92,9 @@ class Holding:
         self._admission.take_slots(slots - self._slots, held_by_same=self._slots)
         self._slots = slots
 
-    def grow(self, size: int) -> None:
-        """It holds so many bytes more. Raises ServerBusy."""
-        self._admission.take_bytes(size, held_by_same=self._bytes)
+    def grow(self, size: int, *, alone: bool = True) -> None:
+        """It holds so many bytes more. alone: whether the only one may hold any number. Raises ServerBusy."""
+        self._admission.take_bytes(size, held_by_same=self._bytes, alone=alone)
         self._bytes += size
 
     def settle(self, size: int) -> None:

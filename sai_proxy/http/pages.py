@@ -75,4 +75,4 @@ async def _get_asset(request: web.Request) -> web.StreamResponse:
     name = request.match_info["asset"]
     if name not in _ASSETS:
         raise web.HTTPNotFound
-    return web.FileResponse(_UI / name, headers={**_CACHE, "Content-Type": _ASSETS[name]})
+    return web.FileResponse(_UI / name, chunk_size=16 * 1024, headers={**_CACHE, "Content-Type": _ASSETS[name]})

@@ -34,6 +34,9 @@ from sai_proxy.openai_api.raw import ObjectOrNull, Strings, StringsOrNull, check
 MAX_CHOICES = 32
 """Of one request: each is a call to SAI."""
 
+MAX_REPEATED_CHARS = 512 * 1024
+"""Of a suffix, which is asked once more with each further prompt."""
+
 FILL_IN = (
     "The user's message has a text before and after a gap, in the tags <prefix> and <suffix>. "
     "Answer with exactly the text that belongs into the gap: nothing of what stands around it, no tags, "
@@ -87,6 +90,8 @@ def read_completion_request(wire: CompletionRequest, routes: Mapping[str, Route]
         raise UnsupportedValue({"allowed": str(n)}, param="best_of")
     if len(prompts) * n > MAX_CHOICES:
         raise UnsupportedValue({"allowed": f"prompts * n <= {MAX_CHOICES}"}, param="prompt")
+    if (len(prompts) - 1) * len(wire.suffix or "") > MAX_REPEATED_CHARS:
+        raise UnsupportedValue({"allowed": f"(prompts - 1) * length <= {MAX_REPEATED_CHARS}"}, param="suffix")
     return ChatRequest(
         model=wire.model,
         route=route_of(wire.model, routes),

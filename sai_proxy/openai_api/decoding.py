@@ -27,6 +27,7 @@ _TOO_LONG = re.compile(r"Expected `array` of length <= (\d+)$")
 
 _JSON_NAMES = {"str": "string", "int": "integer", "float": "number", "bool": "boolean"}
 _MAX_SHOWN = 100
+_MAX_FAULT = 500
 
 
 MAX_STRINGS = 200_000
@@ -84,13 +85,18 @@ def _decode(body: bytes | bytearray | Raw, decoder: "msgspec.json.Decoder[T]", p
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as exc:
-        raise _explain(str(exc), param) from exc
+        raise _explain(_shortened(str(exc)), param) from exc
     except msgspec.DecodeError as exc:
         raise MalformedJson(_problem(str(exc))) from exc
     except UnicodeDecodeError as exc:
         raise MalformedJson(_problem("not UTF-8")) from exc
     except RecursionError as exc:
         raise MalformedJson(_problem("nested too deeply")) from exc
+
+
+def _shortened(fault: str) -> str:
+    """A fault that quotes a long value, without its middle: what is wrong stands before it, where after it."""
+    return fault if len(fault) <= 2 * _MAX_FAULT else f"{fault[:_MAX_FAULT]}...{fault[-_MAX_FAULT:]}"
 
 
 def _explain(fault: str, param: str) -> InvalidRequest:

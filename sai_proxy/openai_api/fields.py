@@ -8,6 +8,7 @@ from msgspec import Meta, Raw, Struct
 
 from sai_proxy.conversation.chat import Route
 from sai_proxy.conversation.tokens import CHARS_PER_TOKEN
+from sai_proxy.credentials import MAX_COOKIE_CHARS
 from sai_proxy.errors import InvalidValue, ModelNotFound, UnsupportedParameter, UnsupportedValue
 from sai_proxy.openai_api.decoding import decode_field
 from sai_proxy.openai_api.raw import asks, check_kind, is_given
@@ -97,6 +98,10 @@ def read_max_chars(max_tokens: int | None) -> int | None:
     return None if max_tokens is None else max_tokens * CHARS_PER_TOKEN
 
 
+MAX_KEY_LENGTH = 2 * MAX_COOKIE_CHARS
+"""What is looked at of a key in the body: as much as a header could hold."""
+
+
 class _OnlyKey(Struct):
     litellm_params: LiteLlmParams | None = None
 
@@ -113,7 +118,8 @@ def user_key_in(body: bytes | bytearray) -> str | None:
         parameters = _key_decoder.decode(body).litellm_params
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
-    return parameters.metadata.user_api_key if parameters and parameters.metadata else None
+    key = parameters.metadata.user_api_key if parameters and parameters.metadata else None
+    return key[:MAX_KEY_LENGTH] if key else key  # longer than any that is accepted, and refused as such
 
 
 def is_sent(request: object, name: str) -> bool:

@@ -11,8 +11,10 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from sai_proxy import errors
-from sai_proxy.conversation.events import CallArguments, Gathering
+from sai_proxy.conversation.chat import ChatRequest
+from sai_proxy.conversation.events import CallArguments, Gathering, in_parts
 from sai_proxy.errors.wording import timeout_facts
+from sai_proxy.http.admission import Holding
 from sai_proxy.keys import ANSWER, CHAT_REQUEST, CREDENTIALS, HOLDING, LIFECYCLE, METRICS, RECORD, UPSTREAM
 from sai_proxy.openai_api import event_stream
 from sai_proxy.openai_api.answer_format import written
@@ -22,11 +24,16 @@ from sai_proxy.relay.choices import Asking, Choices, open_choices
 from sai_proxy.relay.emulation import Demand
 from sai_proxy.relay.heartbeat import open_with_heartbeats, read_with_heartbeats
 from sai_proxy.relay.writer import AnswerWriter
+from sai_proxy.sai_api.upstream import Question, Upstream
 from sai_proxy.telemetry.record import RequestRecord
 
 T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
+
+WRITTEN_CHARS = 8 * 1024
+"""How much of a piece of text becomes events at once, which take many times its memory: a client that does not
+read keeps no more of them waiting."""
 
 WHOLE_HEADERS = {"Content-Type": "application/json"}
 
@@ -47,12 +54,12 @@ def answer_handler(policy: FailurePolicy, *, heartbeat_s: float, deadline_s: flo
 async def _ask(request: web.Request, deadline: float) -> Choices:
     """Make SAI's questions of the request, let go of what they are made of, ask them, and let go of them."""
     chat, upstream = request[CHAT_REQUEST], request.app[UPSTREAM]
-    questions = [upstream.question(conversation, chat) for conversation in chat.conversations]
+    kept = sum(map(len, chat.echoes))
+    questions = await _questions(upstream, chat, request[HOLDING], kept)
     payloads = sum(len(question.payload) for question in questions)
     demand = None
     if chat.toolset is not None or chat.output is not None:
         demand = Demand(chat.toolset, chat.output, hold=not chat.stream)
-    kept = sum(map(len, chat.echoes))
     if demand is not None and demand.may_ask_again:
         kept += payloads
     else:
@@ -66,6 +73,18 @@ async def _ask(request: web.Request, deadline: float) -> Choices:
         for question in questions:
             question.release()
         request[HOLDING].settle(kept)
+
+
+async def _questions(upstream: Upstream, chat: ChatRequest, holding: Holding, kept: int) -> list[Question]:
+    """SAI's questions of all conversations, each accounted for before the next is made. kept: bytes that are held
+    beside them."""
+    questions: list[Question] = []
+    for conversation in chat.conversations:
+        if questions:
+            await asyncio.sleep(0)  # others have their turn
+        questions.append(upstream.question(conversation, chat))
+        holding.settle(kept + sum(len(question.payload) for question in questions))
+    return questions
 
 
 @asynccontextmanager
@@ -117,7 +136,7 @@ async def _gather(request: web.Request, deadline: float) -> tuple[Choices, list[
                 _note_first_byte(request)
                 if isinstance(event, str | CallArguments):
                     text = event if isinstance(event, str) else event.text
-                    holding.grow(2 * sys.getsizeof(text))  # again when they are joined
+                    holding.grow(2 * sys.getsizeof(text), alone=False)  # again when they are joined
                 gathered[index].add(event)
     finally:
         choices.close()
@@ -188,10 +207,10 @@ class StreamedAnswer:
                     await self._writer.write(end)
                 else:
                     _note_first_byte(self._request)
-                    data = written(self._answer, index, event, self._policy.chunk_chars)
-                    if data:
-                        await self._writer.write(data)
-                        self._text_sent = True
+                    for part in in_parts(event, WRITTEN_CHARS):
+                        if data := written(self._answer, index, part, self._policy.chunk_chars):
+                            await self._writer.write(data)
+                            self._text_sent = True
         finally:
             choices.close()
 

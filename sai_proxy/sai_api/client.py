@@ -9,6 +9,7 @@ from collections.abc import Collection
 from datetime import UTC, datetime
 
 import aiohttp
+from aiohttp.abc import AbstractStreamWriter
 from yarl import URL
 
 from sai_proxy import __version__, errors
@@ -18,7 +19,7 @@ from sai_proxy.errors.wording import credential_facts, timeout_facts
 from sai_proxy.sai_api import template
 from sai_proxy.sai_api.breaker import CircuitBreaker
 from sai_proxy.sai_api.pool import Attempt, StrictConnector, current_attempt
-from sai_proxy.sai_api.reply import PIECE_BYTES, SaiReply
+from sai_proxy.sai_api.reply import SaiReply
 from sai_proxy.sai_api.rests import CredentialRests
 from sai_proxy.sai_api.retries import Retries, RetryBudget
 from sai_proxy.sai_api.sockets import make_socket
@@ -33,9 +34,31 @@ MAX_HEADER_BYTES = 48 * 1024
 MAX_HEADERS = 192
 """Of SAI's answers: as generous as this server is with its clients, for the cookies that it may set."""
 
+_READ_AHEAD = 16 * 1024
+"""Of an answer that its client does not read; twice as much stops the reading from SAI."""
+
+_WRITTEN_AT_ONCE = 64 * 1024
+"""A longer question goes out piece by piece, as SAI takes it: in one go each choice would have a copy waiting."""
+
 _MAX_ERROR_CHARS = 64 * 1024
 _ERROR_BODY_TIMEOUT_S = 2.0
 _SNIFFED_CHARS = 2048
+
+
+class _InPieces(aiohttp.BytesPayload):
+    """A body that is written piece by piece, each when the one before has been taken."""
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        await self.write_with_length(writer, None)
+
+    async def write_with_length(  # the length is always the whole one
+        self,
+        writer: AbstractStreamWriter,
+        content_length: int | None,  # noqa: ARG002
+    ) -> None:
+        view = memoryview(self._value)
+        for at in range(0, len(view), _WRITTEN_AT_ONCE):
+            await writer.write(view[at : at + _WRITTEN_AT_ONCE])
 
 
 class SaiClient:
@@ -84,8 +107,8 @@ class SaiClient:
             ),
             cookie_jar=aiohttp.DummyCookieJar(),  # one user's session must never travel with another's call
             trace_configs=trace_configs,
+            read_bufsize=_READ_AHEAD,
             auto_decompress=False,  # see `inflate`
-            read_bufsize=PIECE_BYTES,
             max_line_size=MAX_HEADER_BYTES,
             max_field_size=MAX_HEADER_BYTES,
             max_headers=MAX_HEADERS,
@@ -178,7 +201,7 @@ class SaiClient:
         total_s = min(self._request_timeout_s, max(deadline - self._now(), 0.001))
         return await self._session.post(
             self._url(question.route),
-            data=question.payload,
+            data=question.payload if len(question.payload) <= _WRITTEN_AT_ONCE else _InPieces(question.payload),
             headers=[credential.header],
             allow_redirects=False,
             timeout=aiohttp.ClientTimeout(total=total_s, connect=self._connect_timeout_s),

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from sai_proxy.errors import UpstreamProtocolError
 
-MAX_PIECE_BYTES = 256 * 1024
+MAX_PIECE_BYTES = 64 * 1024
 
 MAX_RATIO = 200
 """Of inflated bytes to received ones, from RATIO_FROM_BYTES on. Prose inflates to some five times its

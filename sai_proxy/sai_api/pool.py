@@ -12,10 +12,14 @@ from typing import Any
 from weakref import WeakSet
 
 import aiohttp
+from aiohttp import EMPTY_PAYLOAD
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.client_reqrep import ClientRequest
 from aiohttp.connector import Connection
 from aiohttp.tracing import Trace
+
+MAX_BEFORE_ANSWER_BYTES = 300 * 1024
+"""Heads, interim responses' included: SAI could send them without end."""
 
 _HEAD_END = b"\r\n\r\n"
 
@@ -49,12 +53,21 @@ class SaiConnection(ResponseHandler):
     """
 
     received = False
+    _before_answer = 0
 
     def set_response_params(self, **options: Any) -> None:
         self.received = False
+        self._before_answer = 0
         super().set_response_params(**options)
 
     def data_received(self, data: bytes) -> None:
+        if self._payload is None or self._payload is EMPTY_PAYLOAD:
+            self._before_answer += len(data)
+            if self._before_answer > MAX_BEFORE_ANSWER_BYTES:
+                self.set_exception(aiohttp.ClientPayloadError("too much stands before the answer"))
+                if self.transport is not None:
+                    self.transport.abort()
+                return
         if not self.received:
             self.received = True
             end = data.find(_HEAD_END) + len(_HEAD_END)

@@ -47,6 +47,7 @@ class SaiReply:
     async def _read_on(self) -> str | None:
         while not self._ended:
             if self._body.pending:
+                await asyncio.sleep(0)  # others have their turn between the pieces of what inflates to much
                 text = self._decode(b"")
             elif data := await self._receive():
                 text = self._decode(data)

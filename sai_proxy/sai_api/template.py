@@ -29,7 +29,9 @@ DENIED_TEXTS = ("access denied", "tool is not in your favourites", "not its owne
 LOGIN_PAGE_MARKS = ("sign in to your account", "login.microsoftonline.com", "convergedsignin")
 LOGIN_URL = re.compile(r"microsoftonline\.com|login|sign-?in|oauth|/account/", re.IGNORECASE)
 
-_WEB_PAGE = re.compile(r"\ufeff?\s*(?:(?:<!--.*?-->|<\?xml.*?\?>)\s*)*<(?:!doctype|html)\b", re.IGNORECASE | re.DOTALL)
+_WEB_PAGE = re.compile(
+    r"\ufeff?\s*(?>(?:(?><!--.*?-->|<\?xml.*?\?>)\s*)*)<(?:!doctype|html)\b", re.IGNORECASE | re.DOTALL
+)
 
 MAX_LOGGED_CHARS = 500
 MAX_RETRY_AFTER_S = 120

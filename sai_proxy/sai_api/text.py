@@ -5,6 +5,7 @@ is whole; bytes that are no text become U+FFFD, and nothing else changes.
 """
 
 import codecs
+import json
 import re
 from functools import lru_cache
 from typing import Protocol
@@ -61,6 +62,9 @@ class PlainText:
 
 _SIMPLE = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", '"': '"', "\\": "\\", "/": "/"}
 _PLAIN_RUN = re.compile(r'[^"\\]+')
+_RUN = re.compile(r'[^"\\]*+(?:\\(?:[ntrbf"\\/]|u(?![dD][89a-fA-F])[0-9a-fA-F]{4})[^"\\]*+)*+')
+"""As long as there is nothing in it that needs a closer look, such as halves of surrogate pairs."""
+
 _UNICODE = re.compile(r"\\u([0-9a-fA-F]{4})")
 _SPACE = " \t\r\n"
 
@@ -102,8 +106,9 @@ class JsonText:
         return self._inside(text) if self._state == "inside" else self._after(text)
 
     def _inside(self, text: str) -> str:
-        pieces: list[str] = []
-        at = 0
+        run = _RUN.match(text)
+        at = run.end() if run else 0
+        pieces = [json.loads(f'"{text[:at]}"', strict=False)] if at else []
         while at < len(text):
             if run := _PLAIN_RUN.match(text, at):
                 pieces.append(run[0])

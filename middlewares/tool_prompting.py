@@ -4,6 +4,8 @@ Reads and replaces CHAT_REQUEST. Stands before the guard, which shall measure wh
 the answer back.
 """
 
+from operator import is_not
+
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 from msgspec.structs import replace
@@ -17,11 +19,15 @@ def tool_prompting_middleware(*, template_has_tools: bool = False) -> Middleware
 
     @web.middleware
     async def tool_prompting(request: web.Request, handler: Handler) -> web.StreamResponse:
+        prompt(request)
+        return await handler(request)
+
+    def prompt(request: web.Request) -> None:
+        """Nothing of it stays in a frame that waits for the answer."""
         chat = request[CHAT_REQUEST]
         toolset = None if template_has_tools else chat.toolset
         told = tuple(as_text(conversation, toolset, chat.output) for conversation in chat.conversations)
-        if told != chat.conversations:
+        if any(map(is_not, told, chat.conversations)):
             request[CHAT_REQUEST] = replace(chat, conversations=told)
-        return await handler(request)
 
     return tool_prompting

@@ -9,7 +9,7 @@ from http import HTTPStatus
 from itertools import chain, repeat
 from typing import Any, ClassVar
 
-from aiohttp import HttpVersion11, StreamReader, http_parser, web
+from aiohttp import HttpVersion10, HttpVersion11, StreamReader, http_parser, web
 from aiohttp.web_protocol import RequestHandler
 
 from middlewares.request_id import choose_request_id
@@ -32,6 +32,9 @@ MAX_HEADER_BYTES = 48 * 1024
 
 MAX_HEAD_BYTES = 64 * 1024
 """Of all header fields of one request together."""
+
+MAX_QUEUED_BYTES = 64 * 1024
+"""Of requests that wait for an earlier one of their connection: no client is known that sends more ahead."""
 
 MIN_PROGRESS_BYTES = 16 * 1024
 """What a client has to take within the time it is given, so as not to be cut off."""
@@ -65,7 +68,6 @@ class ProxyProtocol(HalfCloseProbe, RequestHandler):
     _turned_away = False
     _head_bytes = 0
     _held = 0
-    _answered = 0
     _unread = 0
     _last_payload: StreamReader | None = None
     _write_deadline: asyncio.TimerHandle | None = None
@@ -110,25 +112,28 @@ class ProxyProtocol(HalfCloseProbe, RequestHandler):
         """Heads are complete. size: of what they came in, with bodies."""
         if self._messages:
             self._last_payload = self._messages[-1][1]
+        if any(message.version < HttpVersion10 for message, _ in self._messages if hasattr(message, "version")):
+            self._turn_away(errors.MalformedHttp(detail="a version below HTTP/1.0"))
         if size > MAX_HEAD_BYTES and any(_size_of(message) > MAX_HEAD_BYTES for message, _ in self._messages):
             self._turn_away(errors.MalformedHttp(detail="the head is too long"))
 
     def _check_heads(self) -> None:
         """Heads that are not complete, and complete ones that wait for an earlier request of the connection,
         are held within bounds."""
-        size = self._head_bytes + self._queued_bytes()
-        if size > MAX_HEAD_BYTES:
-            self._turn_away(errors.MalformedHttp(detail="heads are too long"))
+        queued = self._queued_bytes() if self._messages else 0
+        if self._head_bytes > MAX_HEAD_BYTES or queued > MAX_QUEUED_BYTES:
+            self._turn_away(errors.MalformedHttp(detail="a head is too long, or too much waits behind a request"))
             return
+        size = self._head_bytes + queued
         try:
             self._hold(size)
         except errors.ServerBusy as exc:
             self._turn_away(exc)
 
     def _queued_bytes(self) -> int:
-        """Of the heads that wait; the last one that came is about to be looked at."""
+        """Of requests that wait for an earlier one; where there is none, the first is about to be looked at."""
         waiting = list(self._messages) if self._current_request is not None else list(self._messages)[1:]
-        return sum(_size_of(message) for message, _ in waiting) if waiting else 0
+        return sum(_size_of(message) + getattr(payload, "total_bytes", 0) for message, payload in waiting)
 
     def _hold(self, size: int) -> None:
         self.admission.take_bytes(size - self._held, held_by_same=self._held)
@@ -177,17 +182,22 @@ class ProxyProtocol(HalfCloseProbe, RequestHandler):
     def eof_received(self) -> bool | None:  # type: ignore[override]
         """A client that sends no more may still wait for what it has asked."""
         payload = self._last_payload
-        if self._answered >= self._request_count or (payload is not None and not payload.is_eof()):
+        if self._is_idle() or (payload is not None and not payload.is_eof()):
             return None
         self.close()  # after the answer
         self._probing = self._loop.create_task(self._probe())
         return True
 
+    def _is_idle(self) -> bool:
+        """Whether nothing is asked, nor being answered: aiohttp's task waits for a request, or has had none."""
+        waiter = self._waiter
+        return not self._messages and (not self._request_count or (waiter is not None and not waiter.done()))
+
     async def _probe(self) -> None:
         for pause_s in chain(PROBE_PAUSES_S, repeat(LATER_PROBES_S)):
             await asyncio.sleep(pause_s)
             request = self._current_request
-            if self.transport is None or self.transport.is_closing() or self._answered >= self._request_count:
+            if self.transport is None or self.transport.is_closing() or self._is_idle():
                 return
             if request is None:
                 continue
@@ -219,7 +229,6 @@ class ProxyProtocol(HalfCloseProbe, RequestHandler):
     ) -> tuple[web.StreamResponse, bool]:
         if isinstance(resp, web.HTTPException):
             resp = self._refusal(request, from_http_exception(resp, request))
-        self._answered += 1
         if self._held:
             self._check_heads()
         return await super().finish_response(request, resp, start_time)

@@ -4,6 +4,7 @@ The page is Swagger UI from a package of its own, served from here: the networks
 lives in reach no CDN.
 """
 
+import asyncio
 from collections.abc import Iterable
 
 import msgspec
@@ -75,4 +76,7 @@ async def _get_asset(request: web.Request) -> web.StreamResponse:
     name = request.match_info["asset"]
     if name not in _ASSETS:
         raise web.HTTPNotFound
+    if "Range" in request.headers:  # of a bad one aiohttp's answer would have no body
+        body = await asyncio.to_thread((_UI / name).read_bytes)
+        return web.Response(body=body, headers={**_CACHE, "Content-Type": _ASSETS[name]})
     return web.FileResponse(_UI / name, chunk_size=16 * 1024, headers={**_CACHE, "Content-Type": _ASSETS[name]})

@@ -81,7 +81,7 @@ class Inflate:
         if self._inflater.eof:
             self._end_member(self._inflater.unused_data)
         self._inflated += len(inflated)
-        if self._inflated > max(RATIO_FROM_BYTES, MAX_RATIO * self._received):
+        if self._inflated > max(RATIO_FROM_BYTES, MAX_RATIO * (self._received - len(self._held))):
             raise UpstreamProtocolError(detail=f"a body that inflates to more than {MAX_RATIO} times its size")
         return inflated
 

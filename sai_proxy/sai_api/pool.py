@@ -47,42 +47,94 @@ current_attempt: ContextVar[Attempt | None] = ContextVar("current_attempt", defa
 
 
 class SaiConnection(ResponseHandler):
-    """aiohttp's client protocol, made strict.
+    """aiohttp's client protocol, made strict: what comes behind an answer touches neither it nor the next one.
 
     received: whether any byte has arrived since the last request was sent.
     """
 
     received = False
     _before_answer = 0
+    _body_bytes = 0
+    _chunked = False
+    _seen = b""
+    _last = b""
 
     def set_response_params(self, **options: Any) -> None:
-        self.received = False
-        self._before_answer = 0
+        self.received = self._chunked = False
+        self._before_answer = self._body_bytes = 0
+        self._seen = self._last = b""
+        self._payload = None  # of the answer before
         super().set_response_params(**options)
 
     def data_received(self, data: bytes) -> None:
-        if self._payload is None or self._payload is EMPTY_PAYLOAD:
-            self._before_answer += len(data)
-            if self._before_answer > MAX_BEFORE_ANSWER_BYTES:
-                self.set_exception(aiohttp.ClientPayloadError("too much stands before the answer"))
-                if self.transport is not None:
-                    self.transport.abort()
-                return
-        if not self.received:
-            self.received = True
-            end = data.find(_HEAD_END) + len(_HEAD_END)
-            if len(_HEAD_END) <= end < len(data):
-                # Apart, since aiohttp loses an answer that has bytes too many in the packet of its head.
-                super().data_received(data[:end])
-                data = data[end:]
+        if not data:  # the reader goes on where it had paused the parser
+            super().data_received(data)
+            self._check_end()
+            return
+        self.received = True
+        while data and not self._answers:
+            data = self._receive_head(data)
+        payload = self._payload
+        if not data or payload is None:
+            return
+        if payload.is_eof():
+            self.force_close()  # nobody has asked for it
+        self._body_bytes += len(data)
+        self._last = (self._last + data)[-len(_HEAD_END) :]
         super().data_received(data)
+        self._check_end()
+
+    def _receive_head(self, data: bytes) -> bytes:
+        """Of an answer, or of an interim one; what stands behind it is returned. Heads go apart, since aiohttp loses
+        an answer that has bytes too many behind it."""
+        self._before_answer += len(data)
+        if self._before_answer > MAX_BEFORE_ANSWER_BYTES:
+            self._refuse()
+            return b""
+        seen = self._seen + data
+        end = seen.find(_HEAD_END)
+        if end < 0:
+            self._seen = seen
+            super().data_received(data)
+            return b""
+        self._seen = b""
+        self._chunked = b"chunked" in seen[:end].lower()
+        behind = len(seen) - end - len(_HEAD_END)
+        super().data_received(data[: len(data) - behind])
+        return data[len(data) - behind :]
+
+    @property
+    def _answers(self) -> bool:
+        """Whether the head of the answer is there, interim ones do not count."""
+        return self._payload is not None and self._payload is not EMPTY_PAYLOAD
+
+    def _check_end(self) -> None:
+        """Something came behind the answer, if only the half of a head, of which aiohttp's parser says nothing."""
+        payload = self._payload
+        if payload is None or payload is EMPTY_PAYLOAD or not payload.is_eof():
+            return
+        if not (self._last == _HEAD_END if self._chunked else self._body_bytes == payload.total_bytes):
+            self.force_close()
+
+    def _refuse(self) -> None:
+        self.set_exception(aiohttp.ClientPayloadError("too much stands before the answer"))
+        if self.transport is not None:
+            self.transport.abort()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        if exc is not None:  # for aiohttp a reset, too, ends an answer that has no length
+            self._tell_reader("connection reset in mid-answer")
+        super().connection_lost(exc)
 
     def set_exception(self, exc: BaseException, *cause: Any) -> None:
         """Also tells who reads from the answer, which aiohttp does not do for a malformed chunk."""
         super().set_exception(exc, *cause)
+        self._tell_reader("connection lost in mid-answer")
+
+    def _tell_reader(self, words: str) -> None:
         payload = self._payload
         if payload is not None and not payload.is_eof() and payload.exception() is None:
-            payload.set_exception(aiohttp.ClientPayloadError("connection lost in mid-answer"))
+            payload.set_exception(aiohttp.ClientPayloadError(words))
 
 
 class StrictConnector(aiohttp.TCPConnector):

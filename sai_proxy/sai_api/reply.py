@@ -89,6 +89,8 @@ class SaiReply:
             detail = f"SAI was silent for {limit:g} s in mid-answer" if idle else "the answer took too long"
             raise errors.UpstreamTimeout(timeout_facts(limit), detail=detail) from exc
         except aiohttp.ClientError as exc:
+            if arrived := content._read_nowait(PIECE_BYTES):  # which aiohttp does not give out any more
+                return arrived
             raise errors.UpstreamProtocolError(
                 detail=f"SAI's answer ended too early, or was malformed: {type(exc).__name__}"
             ) from exc

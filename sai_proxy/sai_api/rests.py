@@ -8,6 +8,7 @@ from random import Random
 from sai_proxy.credentials import Credential
 
 DEFAULT_REST_S = 30.0
+MIN_REST_S = 1.0
 MAX_REST_S = 600.0
 MAX_REMEMBERED = 10_000
 _JITTER = 0.1
@@ -58,7 +59,9 @@ class CredentialRests:
 
     def limited(self, credential: Credential, target: str, seconds: float | None) -> None:
         """SAI has answered 429, and asked to wait for `seconds`, if it said so."""
-        wait = min(seconds or DEFAULT_REST_S, MAX_REST_S) * (1 + self._random.random() * _JITTER)
+        wait = min(DEFAULT_REST_S if seconds is None else max(seconds, MIN_REST_S), MAX_REST_S) * (
+            1 + self._random.random() * _JITTER
+        )
         if len(self._rests) >= MAX_REMEMBERED:
             now = self._now()
             self._rests = {name: rest for name, rest in self._rests.items() if rest.until > now}

@@ -56,7 +56,8 @@ class Retries:
         turned out to have been closed, which is no failure of SAI's and is mended at once, one time."""
         if stale and not self._replaced and isinstance(exc, aiohttp.ClientConnectionError):
             self._replaced = True
-            return self._admit(0.0)
+            self.count += 1  # but it is no load on SAI, which has not seen the first
+            return 0.0 if self._time_left() > 0 else None
         return self._after_another() if _never_arrived(exc) else None
 
     def after_status(self, status: int, retry_after_s: int | None) -> float | None:

@@ -29,7 +29,7 @@ def text_decoder(content_type: str) -> TextDecoder:
     """The decoder for a body of this Content-Type: JSON may be one quoted string, and all else is
     text in its charset, UTF-8 unless it names another."""
     is_json, codec = _read_content_type(content_type)
-    plain = PlainText(codec)
+    plain: TextDecoder = Utf16Text() if codec.name == "utf-16" else PlainText(codec)
     return JsonText(plain) if is_json else plain
 
 
@@ -41,7 +41,7 @@ def _read_content_type(content_type: str) -> "tuple[bool, codecs.CodecInfo]":
     named = re.search(r"charset\s*=\s*\"?([^\s\";]+)", parameters, re.IGNORECASE)
     try:
         codec = codecs.lookup(named[1] if named else "utf-8")
-    except LookupError:
+    except (LookupError, ValueError):  # a name of odd bytes, too
         codec = codecs.lookup("utf-8")
     return media_type.strip().lower() == "application/json", codec if codec.name in CHARSETS else codecs.lookup("utf-8")
 
@@ -60,6 +60,29 @@ class PlainText:
         return self._decoder.decode(b"", final=True)
 
 
+class Utf16Text:
+    """UTF-16 in the order that its byte order mark says; big-endian without one (RFC 2781, 4.3), for which Python's
+    own decoder raises."""
+
+    def __init__(self) -> None:
+        self._held = b""
+        self._plain: PlainText | None = None
+
+    def feed(self, data: bytes) -> str:
+        if self._plain is None:
+            data = self._held + data
+            if len(data) < len(codecs.BOM_UTF16):
+                self._held = data
+                return ""
+            little = data.startswith(codecs.BOM_UTF16_LE)
+            self._plain = PlainText(codecs.lookup("utf-16-le" if little else "utf-16-be"))
+            data = data[len(codecs.BOM_UTF16) :] if little or data.startswith(codecs.BOM_UTF16_BE) else data
+        return self._plain.feed(data)
+
+    def end(self) -> str:
+        return "\ufffd" * bool(self._held) if self._plain is None else self._plain.end()
+
+
 _SIMPLE = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", '"': '"', "\\": "\\", "/": "/"}
 _PLAIN_RUN = re.compile(r'[^"\\]+')
 _RUN = re.compile(r'[^"\\]*+(?:\\(?:[ntrbf"\\/]|u(?![dD][89a-fA-F])[0-9a-fA-F]{4})[^"\\]*+)*+')
@@ -73,7 +96,7 @@ class JsonText:
     """A body of type application/json: one quoted string is decoded, anything else passes as it is
     (a model that was asked for JSON wrote it)."""
 
-    def __init__(self, plain: PlainText) -> None:
+    def __init__(self, plain: TextDecoder) -> None:
         self._plain = plain
         self._held = ""
         self._state = "start"

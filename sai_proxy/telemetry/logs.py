@@ -9,6 +9,7 @@ import contextlib
 import io
 import json
 import logging
+import os
 import socket
 import sys
 import threading
@@ -229,9 +230,20 @@ def configure_logging(*, verbose: bool = False, log_file: str | None = None) -> 
         for handler in (stdout, *others):
             with contextlib.suppress(OSError):  # a full disk says so once more
                 handler.close()
+        _forget_unwritten()
         return True
 
     return stop
+
+
+def _forget_unwritten() -> None:
+    """What a closed output did not take must not fail at the interpreter's end. Source: "Note on SIGPIPE" in the
+    documentation of Python's `signal`."""
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError), Path(os.devnull).open("w") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 def _note_nothing_unused() -> None:

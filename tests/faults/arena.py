@@ -164,7 +164,7 @@ Run = Callable[[Target], Awaitable[str]]
 @dataclass
 class Attack:
     """env: what the proxy is configured with beside the defaults. sai_reads: whether SAI reads what it is asked.
-    heavy: whether it takes too long, or too much, for the suite. weak: why it succeeds so far. expected: the
+    heavy: whether it takes too long, or too much, for the suite. expected: the
     answer that is right, where others would be wrong."""
 
     name: str
@@ -173,7 +173,6 @@ class Attack:
     env: Mapping[str, str] = field(default_factory=dict)
     sai_reads: bool = True
     heavy: bool = False
-    weak: str = ""
     expected: str = ""
 
 

@@ -70,7 +70,7 @@ async def test_a_client_that_stops_reading_is_cut_and_all_that_it_held_is_free(
 
 
 async def test_a_whole_answer_counts_as_held_as_long_as_nobody_reads_it(start_proxy: StartProxy) -> None:
-    proxy = await start_proxy(MAX_BUFFERED_BYTES=str(20 * MIB))
+    proxy = await start_proxy(MAX_BUFFERED_BYTES=str(24 * MIB))
     admission = admission_of(proxy)
     async with stalled(proxy, WHOLE) as client:
         await client.receive(1)  # it is on its way

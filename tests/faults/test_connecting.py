@@ -158,7 +158,6 @@ async def test_u3b_the_fresh_connection_is_no_other_idle_one(stream: bool, behav
         assert sai.connections_of_calls[-1] == 3
 
 
-@pytest.mark.xfail(strict=True, reason="replacing a stale connection is charged to the retry budget")
 async def test_u3b_after_a_restart_of_sai_every_stale_connection_is_replaced(stream: bool) -> None:
     """A balancer that has forgotten its connections resets each of them when it is used."""
     users = 30

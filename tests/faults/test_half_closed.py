@@ -5,8 +5,6 @@ import json
 import signal
 import socket
 
-import pytest
-
 from sai_proxy.simulator import Simulator
 from tests.support import Process, chat, environment, running_process, until
 
@@ -43,7 +41,6 @@ async def test_whoever_closes_that_side_while_it_waits_is_answered(sai: Simulato
             assert b"all of it" in await asyncio.to_thread(read_to_end, sock)
 
 
-@pytest.mark.xfail(strict=True, reason="ProxyProtocol.eof_received takes a request that has not begun for none")
 async def test_whoever_closes_that_side_with_the_last_byte_is_answered(sai: Simulator) -> None:
     """As `nc -N` does. Request and end are there when the server looks."""
     async with running_process(environment(sai.url)) as process:
@@ -55,7 +52,6 @@ async def test_whoever_closes_that_side_with_the_last_byte_is_answered(sai: Simu
             assert b"all of it" in await asyncio.to_thread(read_to_end, sock)
 
 
-@pytest.mark.xfail(strict=True, reason="ProxyProtocol.eof_received takes an answer after the layers for none")
 async def test_whoever_closes_that_side_while_a_file_is_sent_gets_all_of_it(sai: Simulator) -> None:
     async with running_process(environment(sai.url)) as process:
         with connect(process, receive_bytes=4096) as sock:

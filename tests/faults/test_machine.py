@@ -163,7 +163,6 @@ async def test_a_closed_output_costs_lines_alone(sai: Simulator) -> None:
             assert (await proxy.ask("[[status=500]]")).status == 502
 
 
-@pytest.mark.xfail(strict=True, reason="the interpreter flushes standard output at its end, cannot, and exits with 120")
 async def test_a_closed_output_makes_an_orderly_end_no_failure(sai: Simulator) -> None:
     reading, output = os.pipe()
     async with served_to(output, environment(sai.url)) as (proxy, process):

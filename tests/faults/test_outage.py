@@ -222,7 +222,6 @@ async def test_u24_if_all_rest_429_is_answered_at_once(stream: bool) -> None:
         assert max(line["duration_s"] for line in proxy.requests[1:]) < 1
 
 
-@pytest.mark.xfail(strict=True, reason="it rests for DEFAULT_REST_S, whatever the client is told")
 async def test_u24_a_client_that_waits_as_long_as_it_is_told_is_asked_for() -> None:
     """A Retry-After of 0 is told as a second, and SAI has room again after that."""
     limited = True

@@ -4,8 +4,6 @@ import asyncio
 import json
 import socket
 
-import pytest
-
 from sai_proxy.simulator import Simulator
 from tests.support import chat, environment, running_process
 
@@ -13,7 +11,6 @@ SIZE = 16_000_000
 WRITE_TIMEOUT_S = 1.0
 
 
-@pytest.mark.xfail(strict=True, reason="the deadline is for all that is waiting to be read, and not for some of it")
 async def test_whoever_reads_steadily_gets_all_of_a_long_answer(sai: Simulator) -> None:
     """It takes some seconds for it, in none of which it stops."""
     async with running_process(environment(sai.url, WRITE_TIMEOUT=f"{WRITE_TIMEOUT_S:g}")) as process:

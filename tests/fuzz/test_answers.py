@@ -3,12 +3,11 @@
 import gzip
 import itertools
 import json
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, assume, example, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests.fuzz.mutations import cut, mutated_bytes
@@ -80,11 +79,6 @@ def answers(draw: st.DrawFn) -> bytes:
     return draw(mutated_bytes(head + body)) if draw(st.integers(0, 2)) == 0 else head + body + extra
 
 
-def is_known(data: bytes) -> bool:
-    """A charset that costs the answer: see `test_an_odd_charset_costs_no_answer`."""
-    return bool(re.search(rb"charset=(?:[^\r\n]*[\x80-\xff]|utf-16\b(?!-))", data, re.IGNORECASE))
-
-
 pieces = (answers() | st.binary(max_size=80)).flatmap(cut)
 
 
@@ -128,7 +122,6 @@ def check(server: FuzzedServer, answer: Sequence[bytes], *, closes: bool, stream
 def test_the_client_is_told_something_valid(
     server: FuzzedServer, pieces: Sequence[bytes], closes: bool, stream: bool
 ) -> None:
-    assume(not is_known(b"".join(pieces)))
     check(server, pieces, closes=closes, stream=stream)
 
 
@@ -140,7 +133,6 @@ def test_what_was_found_once(server: FuzzedServer, path: Path, stream: bool) -> 
     assert not reused, "it has shown that it is not to be trusted"
 
 
-@pytest.mark.xfail(strict=True, reason="of these, Python's codecs raise what nobody expects: 500")
 @pytest.mark.parametrize("charset", [b"utf-16", b"\x80utf-16-le"])
 @pytest.mark.parametrize("stream", [False, True])
 def test_an_odd_charset_costs_no_answer(shared_server: FuzzedServer, charset: bytes, stream: bool) -> None:

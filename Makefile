@@ -8,7 +8,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help install run check simulate test test-clients test-agents test-swarm soak fuzz lint format lock image clean
+.PHONY: help install run check simulate test test-faults test-clients test-agents test-swarm soak fuzz lint format lock image clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ simulate: $(VENV)/run.stamp ## run the SAI simulator alone, on port 4010 (SIMULA
 
 test: $(VENV)/dev.stamp ## run the test suite
 	$(BIN)/python -m pytest -n 2
+
+test-faults: $(VENV)/dev.stamp ## faults of both sides, attacks, and nearly valid input (some two minutes)
+	$(BIN)/python -m pytest -n 2 -p no:cacheprovider tests/faults tests/fuzz
 
 test-clients: $(VENV)-clients/stamp tests/clients/node/node_modules/stamp ## drive real client libraries against the proxy
 	$(VENV)-clients/bin/python -m pytest -n 2 -W default -p no:cacheprovider tests/clients

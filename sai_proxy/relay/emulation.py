@@ -16,7 +16,7 @@ from sai_proxy.conversation.offer import OutputFormat, Toolset
 from sai_proxy.http.ids import random_hex
 from sai_proxy.sai_api.upstream import Reply
 from sai_proxy.telemetry.record import RequestRecord
-from sai_proxy.tools.asking import ask_again_for_call, ask_again_for_json
+from sai_proxy.tools.asking import ask_again_for_call, ask_again_for_json, ask_again_for_known_tool
 from sai_proxy.tools.json_output import JsonReader
 from sai_proxy.tools.reading import CallReader
 from sai_proxy.tools.validation import Validator, json_problem
@@ -48,7 +48,7 @@ class Demand:
     @property
     def may_ask_again(self) -> bool:
         """Whether the conversation is needed until the answer's end."""
-        return self.call_required or self.output is not None or bool(self.strict)
+        return self.toolset is not None or self.output is not None
 
 
 class EmulatedReply:
@@ -127,9 +127,14 @@ class EmulatedReply:
 
     def _must_wait(self) -> bool:
         demand = self._demand
-        if demand.hold and demand.may_ask_again:
+        if demand.hold or demand.strict or (demand.call_required and not self._called):
             return True
-        return bool(demand.strict) or (demand.call_required and not self._called)
+        return self._misread and not self._out and not self._asked_again
+
+    @property
+    def _misread(self) -> bool:
+        """Whether something like a call came that is none, and no call."""
+        return self._calls is not None and bool(self._calls.notes.misread) and not self._called
 
     @property
     def _called(self) -> int:
@@ -151,19 +156,25 @@ class EmulatedReply:
             return
         final, demand = failure
         if self._out or self._asked_again:
+            if final is None:
+                self._release()
+                self._ended = True
+                return
             raise final
         self._asked_again = True
         self._record.second_asks += 1
-        logger.info("asking the model once more", extra={"reason": type(final).__name__})
+        logger.info("asking the model once more", extra={"reason": type(final).__name__ if final else "misread"})
         self._asking = asyncio.ensure_future(self._ask_again("".join(self._said), demand))
 
-    def _failure(self) -> tuple[errors.ProxyError, str] | None:
-        """What the answer lacks: as an error, and as words for the model."""
+    def _failure(self) -> tuple[errors.ProxyError | None, str] | None:
+        """What the answer lacks: as an error, unless it may go out as it is, and as words for the model."""
         demand = self._demand
         if demand.call_required and not self._called:
             assert demand.toolset is not None
             wanted = ", ".join(tool.name for tool in demand.toolset.offered[:5])
             return errors.ToolChoiceDisobeyed({"wanted": wanted}), ask_again_for_call(demand.toolset)
+        if self._misread and demand.toolset is not None and demand.output is None:
+            return None, ask_again_for_known_tool(demand.toolset)
         problem = self._problem_of_calls() or self._problem_of_json()
         if problem is None:
             return None

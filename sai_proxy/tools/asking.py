@@ -15,22 +15,19 @@ from sai_proxy.tools.signatures import compact, signature
 CALL_FORM = '{"tool_calls":[{"name":"TOOL","arguments":{"PARAMETER":"VALUE"}}]}'
 """The form that is asked for; `calls` reads others, too."""
 
-_ASKED = f"""You can call tools. These are all there are:
+_ASKED = f"""You have these tools:
 
 %(tools)s
 
-To call %(what)s, write one JSON object of exactly this form, and nothing after it:
+When a tool can give or do what is asked, call it: answer with one JSON object of exactly this form, and nothing else:
 {CALL_FORM}
-TOOL is a name from the list above. Arguments are JSON: escape quotes and line breaks inside strings.%(custom)s
+%(what)s Arguments are JSON: escape quotes and line breaks inside strings.%(custom)s
 %(rules)s"""
 
-_RULES = (
-    "Call a tool only if the answer needs it; otherwise answer in plain text, without JSON. "
-    "Never invent a result: it will be sent to you as `Result of TOOL`. When you have it, use it to answer."
-)
+_RULES = "When no tool is needed, answer in plain text. Results of calls are sent to you; never invent them."
 _REQUIRED = "You must call %s now: your whole answer is that JSON object."
 _CUSTOM = ' Of a tool that takes free text, the arguments are one string: "arguments":"TEXT".'
-_AFTER_RESULT = "Use this to answer, or call the next tool that is needed."
+_AFTER_RESULT = "Now answer the question with this result in plain text, or call the next tool if more is needed."
 
 _JSON = "Answer with one JSON %(what)s and nothing else: no explanation and no code fence.%(schema)s"
 
@@ -41,7 +38,7 @@ def ask_for_tools(toolset: Toolset) -> str:
     rules = _REQUIRED % _one_of(names) if toolset.demand == "required" else _RULES
     return _ASKED % {
         "tools": "\n".join(f"- {signature(tool)}" for tool in toolset.offered),
-        "what": "one or several at once" if toolset.parallel else "one (one at a time)",
+        "what": "For several calls, put several entries into the list." if toolset.parallel else "One call at a time.",
         "custom": _CUSTOM if any(tool.kind == "custom" for tool in toolset.offered) else "",
         "rules": rules,
     }
@@ -58,6 +55,15 @@ def ask_again_for_call(toolset: Toolset) -> str:
     """What to say when a call was demanded and none came."""
     names = [tool.name for tool in toolset.offered]
     return f"That was no tool call. {_REQUIRED % _one_of(names)} Its form is:\n{CALL_FORM}"
+
+
+def ask_again_for_known_tool(toolset: Toolset) -> str:
+    """What to say when something like a call came that is none: of a tool that is not offered, or unreadable."""
+    names = ", ".join(tool.name for tool in toolset.offered)
+    return (
+        "That calls no tool that there is, or cannot be read as a call. Answer in plain text, without JSON, "
+        f"unless one of these is really needed: {names}."
+    )
 
 
 def ask_again_for_json(problem: str) -> str:

@@ -44,15 +44,16 @@ def _default(schema: Any) -> str:
 
 
 def _notes(schema: dict[str, Any]) -> str:
-    """Descriptions of parameters, a line each."""
+    """Descriptions of parameters, on one line."""
     properties = schema.get("properties")
     if not isinstance(properties, dict):
         return ""
-    return "\n".join(
-        f"  {name}: {' '.join(str(value['description']).split())}"
+    told = [
+        f"{name}: {' '.join(str(value['description']).split())}"
         for name, value in properties.items()
         if isinstance(value, dict) and value.get("description")
-    )
+    ]
+    return f"  ({'; '.join(told)})" if told else ""
 
 
 def type_of(schema: Any, root: dict[str, Any], depth: int) -> str:

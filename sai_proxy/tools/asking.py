@@ -10,17 +10,15 @@ from collections.abc import Iterable
 from sai_proxy.conversation.chat import ChatMessage, Conversation
 from sai_proxy.conversation.events import ToolCall
 from sai_proxy.conversation.offer import OutputFormat, Toolset
-from sai_proxy.tools.signatures import compact, signature
+from sai_proxy.tools.signatures import compact, example_of, signature
 
-CALL_FORM = '{"tool_calls":[{"name":"TOOL","arguments":{"PARAMETER":"VALUE"}}]}'
-"""The form that is asked for; `calls` reads others, too."""
-
-_ASKED = f"""You have these tools:
+_ASKED = """You have these tools:
 
 %(tools)s
 
-When a tool can give or do what is asked, call it: answer with one JSON object of exactly this form, and nothing else:
-{CALL_FORM}
+When a tool can give or do what is asked, do not answer yourself but call it, with one JSON object of this form and \
+nothing else:
+%(form)s
 %(what)s Arguments are JSON: escape quotes and line breaks inside strings.%(custom)s
 %(rules)s"""
 
@@ -37,11 +35,20 @@ def ask_for_tools(toolset: Toolset) -> str:
     names = [tool.name for tool in toolset.offered]
     rules = _REQUIRED % _one_of(names) if toolset.demand == "required" else _RULES
     return _ASKED % {
+        "form": call_form(toolset),
         "tools": "\n".join(f"- {signature(tool)}" for tool in toolset.offered),
         "what": "For several calls, put several entries into the list." if toolset.parallel else "One call at a time.",
         "custom": _CUSTOM if any(tool.kind == "custom" for tool in toolset.offered) else "",
         "rules": rules,
     }
+
+
+def call_form(toolset: Toolset) -> str:
+    """The form that is asked for, shown by a call of the first tool; `calls` reads others, too. Placeholders would do
+    for large models, but small ones copy them."""
+    tool = toolset.offered[0]
+    arguments = "..." if tool.kind == "custom" else example_of(tool.parameters or {})
+    return '{"tool_calls":[' + json.dumps({"name": tool.name, "arguments": arguments}, separators=(",", ":")) + "]}"
 
 
 def ask_for_json(output: OutputFormat, *, with_tools: bool) -> str:
@@ -54,7 +61,7 @@ def ask_for_json(output: OutputFormat, *, with_tools: bool) -> str:
 def ask_again_for_call(toolset: Toolset) -> str:
     """What to say when a call was demanded and none came."""
     names = [tool.name for tool in toolset.offered]
-    return f"That was no tool call. {_REQUIRED % _one_of(names)} Its form is:\n{CALL_FORM}"
+    return f"That was no tool call. {_REQUIRED % _one_of(names)} Its form is:\n{call_form(toolset)}"
 
 
 def ask_again_for_known_tool(toolset: Toolset) -> str:

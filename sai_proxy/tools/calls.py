@@ -42,13 +42,13 @@ class Reading(NamedTuple):
     repaired: bool = False
 
 
-def read_calls(text: str, toolset: Toolset, new_id: NewId) -> Reading | None:
+def read_calls(text: str, toolset: Toolset, new_id: NewId, *, closed: bool = False) -> Reading | None:
     """The calls in `text`: one or several JSON values with nothing but blanks or commas between them. None
-    if it is anything else."""
+    if it is anything else. closed: whether a fence or a tag was closed behind it, so that it is no beginning."""
     decoded = _decode_all(text)
     repaired = False
     if decoded is None:
-        decoded = _repaired(text)
+        decoded = _repaired(text, closed=closed)
         repaired = True
     if decoded is None:
         return None
@@ -88,10 +88,10 @@ def _values(text: str) -> Iterator[Any]:
 _DECODER = json.JSONDecoder(strict=False)
 
 
-def _repaired(text: str) -> list[Any] | None:
+def _repaired(text: str, *, closed: bool = False) -> list[Any] | None:
     """The one value in `text`, its quoting and brackets mended."""
     brackets = text.count("{") + text.count("[")
-    if len(text) > MAX_REPAIRED_CHARS or brackets > _MAX_REPAIRED_BRACKETS or is_cut(text):
+    if len(text) > MAX_REPAIRED_CHARS or brackets > _MAX_REPAIRED_BRACKETS or is_cut(text, closed=closed):
         return None
     try:
         value = json_repair.loads(text, skip_json_loads=True)
@@ -100,14 +100,14 @@ def _repaired(text: str) -> list[Any] | None:
     return [value] if isinstance(value, dict) else value if isinstance(value, list) and value else None
 
 
-def is_cut(text: str) -> bool:
+def is_cut(text: str, *, closed: bool = False) -> bool:
     """Whether JSON is not there to its end: nothing is wrong with it but that it stops, or fewer brackets
     close at its end than are open where the arguments begin. What a repair adds is punctuation, never content."""
     text = text.rstrip()
     try:
         _DECODER.raw_decode(text, len(text) - len(text.lstrip()))
     except json.JSONDecodeError as exc:
-        if exc.msg.startswith("Unterminated string") or exc.pos >= len(text):
+        if exc.msg.startswith("Unterminated string") or (exc.pos >= len(text) and not closed):
             return True
     except RecursionError:
         return True
@@ -115,6 +115,8 @@ def is_cut(text: str) -> bool:
         return False
     begin, end = _ARGUMENTS_BEGIN.search(text), _END.search(text)
     opened = 0 if begin is None else _depth(text[: begin.end()]) + text.startswith(("{", "["), begin.end())
+    if closed and end is not None:
+        return False
     return end is None or len(re.findall(r"[}\]]", end[0])) < max(opened, 1)
 
 

@@ -21,6 +21,7 @@ _OBJECT = re.compile(r'\{\s*"')
 _BRACKETS = re.compile(r"[\s\[]+")
 _CLOSING = re.compile(r"[\s,\]}]*(?:</\w+>|```+)")
 _CLOSING_BEGUN = re.compile(r"[\s,\]}]*(?:`{0,2}|</?\w*)")
+_LAST_CLOSING = re.compile(r"(?:\n```+|</\w+>)\s*\Z")
 _CALL_MARK = re.compile(rf'"(?:{"|".join((*ARGUMENT_KEYS, *WRAPPER_KEYS, *NAME_KEYS))})"\s*:')
 _EXAMPLE_CHARS = 60
 
@@ -202,13 +203,11 @@ class CallReader:
             return False
         end = len(self._buffer) if end is None else end
         self._state = "text"
-        reading = read_calls(self._buffer[self._begin : json_end], self._toolset, self._new_id)
+        closed = json_end < len(self._buffer)
+        text = self._buffer[self._begin : json_end]
+        reading = read_calls(text, self._toolset, self._new_id, closed=closed)
         if reading is None:
-            if (
-                not whole
-                and _CALL_MARK.search(self._buffer, self._begin)
-                and is_cut(self._buffer[self._begin : json_end])
-            ):
+            if not whole and _CALL_MARK.search(self._buffer, self._begin) and is_cut(text, closed=closed):
                 raise ToolCallCut(detail="SAI's answer ended in the middle of a tool call")
             self.notes.misread.append(end - self._at)
             self._give(end)
@@ -226,8 +225,8 @@ class CallReader:
         """The end of what may be a call with its fence or tag, None if that may still come, and of its JSON."""
         buffer, json_end = self._buffer, self._json_end
         if json_end is None:  # broken, or cut
-            fence = max(buffer.rfind("\n```", self._begin), buffer.rfind("</tool_call", self._begin))
-            return None, fence if fence > self._begin else len(buffer)
+            closing = _LAST_CLOSING.search(buffer, self._begin)
+            return None, len(buffer) if closing is None else closing.start()
         if self._begin == self._at or buffer[self._at] not in "`<":
             return json_end, json_end
         if closing := _CLOSING.match(buffer, json_end):

@@ -99,6 +99,33 @@ def _bounds(schema: dict[str, Any]) -> str:
     return f" ({', '.join(words)})" if words else ""
 
 
+def example_of(schema: dict[str, Any]) -> dict[str, Any]:
+    """Arguments of the right names and kinds, for the required parameters, or else the first one."""
+    properties = schema.get("properties")
+    if not isinstance(properties, dict):
+        return {}
+    required = schema.get("required")
+    names = [name for name in required or [] if name in properties] or list(properties)[:1]
+    return {name: _example(properties[name]) for name in names}
+
+
+def _example(schema: Any) -> Any:
+    if not isinstance(schema, dict):
+        return "..."
+    if isinstance(schema.get("enum"), list) and schema["enum"]:
+        return schema["enum"][0]
+    match schema.get("type"):
+        case "integer" | "number":
+            return 1
+        case "boolean":
+            return True
+        case "array":
+            return [_example(schema.get("items"))]
+        case "object":
+            return example_of(schema)
+    return "..."
+
+
 def _target(reference: Any, root: dict[str, Any]) -> Any:
     """What `#/$defs/Name` names."""
     found: Any = root

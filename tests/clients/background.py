@@ -3,7 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Coroutine, Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
 from typing import Any, TypeVar
 
 from sai_proxy.simulator import RecordedCall, Simulator, simulator
@@ -25,6 +25,10 @@ class Background:
     def run(self, coroutine: Coroutine[Any, Any, T], timeout_s: float = 30) -> T:
         """Its result, from the thread's loop."""
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(timeout_s)
+
+    def enter(self, context: AbstractAsyncContextManager[T]) -> T:
+        """What a context gives, which lasts as long as this."""
+        return self.run(self._stack.enter_async_context(context))
 
     def start_proxy(self, **changes: str) -> Proxy:
         return self.run(self._stack.enter_async_context(running_proxy(self.sai, **changes)))

@@ -1,4 +1,4 @@
-"""Instructor, in the mode that asks for JSON in the prompt alone: structured output is refused for now.
+"""Instructor, in the mode that asks for JSON in the prompt alone; `test_tool_loops.py` has the others.
 
 It hands out nothing before the JSON is complete in that mode, so there is no early end to try.
 """

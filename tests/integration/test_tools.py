@@ -45,11 +45,12 @@ async def served(answer: Handler) -> AsyncIterator[str]:
         await server.close()
 
 
-def always(text: str, asked: list[None]) -> Handler:
-    """Answers with `text`, whatever is asked, and counts."""
+def always(text: str, asked: list[Any], *, after_s: float = 0) -> Handler:
+    """Answers with `text`, whatever is asked, and keeps what was."""
 
     async def answer(request: web.Request) -> web.Response:
-        asked.append(None)
+        asked.append(await request.json())
+        await asyncio.sleep(after_s)
         return web.Response(text=text)
 
     return answer
@@ -156,14 +157,15 @@ async def test_instructions_count_in_the_context_guard(start_proxy: StartProxy) 
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_a_demanded_call_that_does_not_come_is_asked_for_once_more(
-    sai: Simulator, proxy: Proxy, stream: bool
-) -> None:
-    answer = await proxy.ask(says("No, thanks."), tools=[WEATHER], tool_choice="required", stream=stream)
+async def test_a_demanded_call_that_does_not_come_is_asked_for_once_more(start_proxy: StartProxy, stream: bool) -> None:
+    asked: list[Any] = []
+    async with served(always("No, thanks.", asked)) as url:
+        proxy = await start_proxy(SAI_URL=url)
+        answer = await proxy.ask("?", tools=[WEATHER], tool_choice="required", stream=stream)
     assert (answer.status, answer.error["code"]) == (502, "tool_choice_disobeyed")
-    assert len(sai.calls) == 2
-    assert "No, thanks." in sai.calls[1].body["chatMessages"][1]["content"]
-    assert "get_weather" in sai.calls[1].body["inputs"]["user"]
+    assert len(asked) == 2
+    assert asked[1]["chatMessages"][1]["content"] == "No, thanks."
+    assert "get_weather" in asked[1]["inputs"]["user"]
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -257,7 +259,7 @@ async def test_json_that_does_not_fit_is_asked_for_once_more_with_the_validators
 
 async def test_without_strict_the_second_best_is_good_enough(start_proxy: StartProxy) -> None:
     wrong = '{"city":"Rome","days":"two"}'
-    asked: list[None] = []
+    asked: list[Any] = []
     async with served(always(wrong, asked)) as url:
         proxy = await start_proxy(SAI_URL=url)
         answer = await proxy.ask("?", response_format=json_schema(strict=False))
@@ -279,7 +281,7 @@ async def test_a_call_may_come_before_the_json(proxy: Proxy) -> None:
 
 async def test_strict_arguments_are_checked(start_proxy: StartProxy) -> None:
     strict = {"type": "function", "function": {**WEATHER["function"], "strict": True}}  # type: ignore[dict-item]
-    asked: list[None] = []
+    asked: list[Any] = []
     async with served(always(ROME.replace('"Rome"', "7"), asked)) as url:
         proxy = await start_proxy(SAI_URL=url)
         answer = await proxy.ask("?", tools=[strict])
@@ -310,14 +312,27 @@ async def test_text_does_not_wait_for_the_rest(start_proxy: StartProxy, begun: s
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_a_second_ask_is_made_once_however_long_it_takes(
-    sai: Simulator, start_proxy: StartProxy, stream: bool
-) -> None:
+async def test_a_second_ask_is_made_once_however_long_it_takes(start_proxy: StartProxy, stream: bool) -> None:
     """Heartbeats go on meanwhile."""
-    proxy = await start_proxy(HEARTBEAT_SECONDS="0.05")
-    answer = await proxy.ask("[[silence=0.3]]nothing", tools=[WEATHER], tool_choice="required", stream=stream)
+    asked: list[Any] = []
+    async with served(always("nothing", asked, after_s=0.3)) as url:
+        proxy = await start_proxy(SAI_URL=url, HEARTBEAT_SECONDS="0.05")
+        answer = await proxy.ask("?", tools=[WEATHER], tool_choice="required", stream=stream)
     assert "tool_choice_disobeyed" in answer.text
-    assert len(sai.calls) == 2
+    assert len(asked) == 2
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_call_of_what_there_is_not_is_asked_about_once(start_proxy: StartProxy, stream: bool) -> None:
+    """And then is text, since the client has to see something."""
+    unknown = '{"tool_calls":[{"name":"say_goodbye","arguments":{}}]}'
+    asked: list[Any] = []
+    async with served(always(unknown, asked)) as url:
+        proxy = await start_proxy(SAI_URL=url)
+        answer = await proxy.ask("?", tools=[WEATHER], stream=stream)
+    assert (content_of(answer.events) if stream else answer.content) == unknown
+    assert len(asked) == 2
+    assert "get_weather" in asked[1]["inputs"]["user"]
 
 
 async def test_a_client_that_leaves_ends_the_second_ask(start_proxy: StartProxy) -> None:

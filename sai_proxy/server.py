@@ -124,7 +124,8 @@ class ProxyProtocol(HalfCloseProbe, RequestHandler):
         if self._head_bytes > MAX_HEAD_BYTES or queued > MAX_QUEUED_BYTES:
             self._turn_away(errors.MalformedHttp(detail="a head is too long, or too much waits behind a request"))
             return
-        size = self._head_bytes + queued
+        # What ends a body is not refused for want of room: its request has been let in.
+        size = queued if self._current_request is not None else self._head_bytes + queued
         try:
             self._hold(size)
         except errors.ServerBusy as exc:

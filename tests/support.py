@@ -1,8 +1,11 @@
 """What many tests need: a running proxy, a reader of event streams, the contract's schemas."""
 
 import asyncio
+import contextlib
 import io
+import itertools
 import json
+import os
 import signal
 import socket
 import sys
@@ -198,11 +201,18 @@ class Process:
         return "".join(self.log) + errors
 
 
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_ports = itertools.cycle(range(20_000 + 4_000 * (_WORKER % 3), 24_000 + 4_000 * (_WORKER % 3)))
+
+
 def free_port() -> int:
-    """A port that nobody listened on a moment ago."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    """A port that nobody listens on, below those that the system gives out. Each worker of a run has ports of its
+    own: a process that another one's request reaches would count that as its own."""
+    for port in _ports:
+        with socket.socket() as sock, contextlib.suppress(OSError):
+            sock.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("unreachable")
 
 
 @asynccontextmanager

@@ -105,8 +105,10 @@ ERROR_TABLE: dict[type[e.ProxyError], Row] = {
         400,
         _BAD,
         "invalid_value",
-        "'{param}' contiene {kind}: no se admite (not supported), SAI solo lee texto. Envía partes de tipo 'text'.",
-        "'{param}' holds {kind}, which is not supported: SAI reads text only. Send parts of type 'text'.",
+        "'{param}' contiene {kind}: no se admite (not supported), SAI solo lee texto. "
+        "Quita la imagen o el archivo, y envía partes de tipo 'text'.",
+        "'{param}' holds {kind}, which is not supported: SAI reads text only. "
+        "Take the picture or file out, and send parts of type 'text'.",
     ),
     e.ContextLengthExceeded: Row(
         400,

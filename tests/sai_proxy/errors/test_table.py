@@ -5,7 +5,7 @@ import re
 import pytest
 
 from sai_proxy import errors
-from sai_proxy.errors.table import ERROR_TABLE, describe
+from sai_proxy.errors.table import ERROR_TABLE, Language, describe
 from sai_proxy.errors.wording import context_facts, credential_facts, timeout_facts
 from sai_proxy.openai_api.error_body import error_body
 from tests.support import check_schema
@@ -82,3 +82,29 @@ def test_the_predecessors_sentences_keep_their_sense() -> None:
 )
 def test_headers_say_whether_to_try_again(error: errors.ProxyError, headers: dict[str, str]) -> None:
     assert describe(error, "en").headers == headers
+
+
+ASKED_AGAIN = re.compile(
+    r"429|500|502|503|504|524|rate limit|overloaded|service unavailable|internal error|server.error|try again|"
+    r"connection (?:error|refused|lost)|socket hang up|terminated|exhausted|timeout",
+    re.IGNORECASE,
+)
+"""What opencode looks for anywhere in an error's body, to ask again. Source: its published package."""
+
+FINAL = [kind for kind, row in ERROR_TABLE.items() if row.status in (400, 401, 403, 404, 405, 413, 415)]
+
+
+@pytest.mark.parametrize("language", ["es", "en"])
+@pytest.mark.parametrize("kind", FINAL, ids=lambda kind: kind.__name__)
+def test_what_nothing_mends_does_not_read_as_if_a_repetition_could(
+    kind: type[errors.ProxyError], language: Language
+) -> None:
+    facts = {"limit": 10_000, "allowed": "1..8", **context_facts(150_429, 128_000)}
+    form = describe(kind(facts, param="messages"), language)
+    assert not ASKED_AGAIN.search(f"{form.message} {form.type} {form.code} {form.param}")
+
+
+@pytest.mark.parametrize("tokens", [128_001, 150_429, 429_500, 64_000_000])
+def test_how_much_too_long_a_conversation_is_is_told_in_small_numbers(tokens: int) -> None:
+    for language in ("es", "en"):
+        assert not ASKED_AGAIN.search(str(context_facts(tokens, 128_000)[f"size_{language}"]))

@@ -12,6 +12,7 @@ MIN_REST_S = 1.0
 MAX_REST_S = 600.0
 MAX_REMEMBERED = 10_000
 _JITTER = 0.1
+"""Downwards: who waits for as long as it was told is not to be refused once more."""
 
 
 class Rest:
@@ -60,7 +61,7 @@ class CredentialRests:
     def limited(self, credential: Credential, target: str, seconds: float | None) -> None:
         """SAI has answered 429, and asked to wait for `seconds`, if it said so."""
         wait = min(DEFAULT_REST_S if seconds is None else max(seconds, MIN_REST_S), MAX_REST_S) * (
-            1 + self._random.random() * _JITTER
+            1 - self._random.random() * _JITTER
         )
         if len(self._rests) >= MAX_REMEMBERED:
             now = self._now()

@@ -27,7 +27,7 @@ def fenced(name: str, **arguments: Any) -> str:
 
 def opencode_script(folder: Path) -> Script:
     def say(system: str, history: str) -> str:
-        if "You can call" not in system:
+        if "You have these tools:" not in system:
             return "Un archivo"  # the title, which it asks for meanwhile
         if "Wrote file successfully" in history:
             return "Hecho: hola.txt"

@@ -55,6 +55,7 @@ class CallReader:
         self._at = 0
         self._more: list[str] = []
         self._texts: list[str] = []
+        self._blanks: list[str] = []
         self._begun = False
         self._events: list[Event] = []
         self._before = ""
@@ -100,15 +101,18 @@ class CallReader:
 
     def _given_text(self, *, last: bool = False) -> None:
         """Blanks before anything else wait: before a call they are no text."""
-        if not self._texts:
-            return
         text = "".join(self._texts)
-        if not self._begun and not last and not text.strip():
-            self._texts = [] if self._state == "text" and self.called else [text]
-            return
-        self._begun = True
         self._texts = []
-        self._events.append(text)
+        if not self._begun:
+            if text:
+                self._blanks.append(text)
+            if not last and not text.strip():
+                return
+            self._begun = True
+            text = "".join(self._blanks)
+            self._blanks = []
+        if text:
+            self._events.append(text)
 
     def _read(self, *, last: bool) -> None:
         going = True
@@ -229,9 +233,11 @@ class CallReader:
             return None, len(buffer) if closing is None else closing.start()
         if self._begin == self._at or buffer[self._at] not in "`<":
             return json_end, json_end
-        if closing := _CLOSING.match(buffer, json_end):
+        limit = json_end + HEAD_CHARS  # else blanks without end would be looked at again with each piece
+        if closing := _CLOSING.match(buffer, json_end, limit):
             return closing.end(), json_end
-        return (None if _CLOSING_BEGUN.fullmatch(buffer, json_end) else json_end), json_end
+        may_come = len(buffer) < limit and _CLOSING_BEGUN.fullmatch(buffer, json_end)
+        return (None if may_come else json_end), json_end
 
     def _note(self, form: str, repaired: int) -> None:
         self.notes.forms.append(form)

@@ -302,3 +302,26 @@ def test_no_flood_costs_more_than_its_length(flood: str) -> None:
         return time.process_time() - started
 
     assert seconds(2**18) < 16 * max(seconds(2**16), 0.01)
+
+
+WHOLE = '{"name":"get_weather","arguments":{"city":"Lima"}}'
+
+
+@pytest.mark.parametrize(
+    "begun", ["", f"<tool_call>{WHOLE}", f"```json\n{WHOLE}\n", f"{WHOLE}\n", "```python\n", '{"a": 1']
+)
+@pytest.mark.parametrize("drop", [" ", "\n", "]", "`", "x"])
+def test_no_drip_behind_a_beginning_costs_more_than_its_length(begun: str, drop: str) -> None:
+    """What came before is not looked at again with each drop: all of it in small pieces stays in proportion."""
+
+    def seconds(drops: int) -> float:
+        reader = CallReader(TOOLSET, lambda: "call_1")
+        started = time.process_time()
+        with contextlib.suppress(ToolCallCut):
+            reader.feed(begun)
+            for _ in range(drops):
+                reader.feed(4 * drop)
+            reader.end()
+        return time.process_time() - started
+
+    assert seconds(2**14) < 10 * max(seconds(2**12), 0.01)

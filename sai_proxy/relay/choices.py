@@ -12,6 +12,7 @@ from sai_proxy.conversation.events import CallArguments, CallBegin, CallEnd, Eve
 from sai_proxy.conversation.stop_sequences import TextEnd
 from sai_proxy.credentials import Credential
 from sai_proxy.errors import ContextLengthExceeded, RateLimited
+from sai_proxy.http.admission import Holding
 from sai_proxy.openai_api.usage import complete_usage
 from sai_proxy.relay.emulation import Demand, EmulatedReply
 from sai_proxy.relay.heartbeat import open_all
@@ -154,6 +155,7 @@ class Asking(NamedTuple):
     upstream: Upstream
     credentials: tuple[Credential, ...]
     record: RequestRecord
+    holding: Holding
     deadline: float
 
 
@@ -172,8 +174,9 @@ async def open_choices(
         exc.param = chat.text_param
         raise
     if demand is not None:
+        hold = partial(asking.holding.grow, alone=False)
         replies = [
-            EmulatedReply(reply, demand, partial(_ask_again, asking, chat, index // each), asking.record)
+            EmulatedReply(reply, demand, partial(_ask_again, asking, chat, index // each), asking.record, hold)
             for index, reply in enumerate(replies)
         ]
     return Choices(
@@ -188,10 +191,14 @@ async def _ask_again(asking: Asking, chat: ChatRequest, number: int, answer: str
     """Ask conversation `number` once more, with what the model answered and what is demanded instead."""
     conversation = with_another_try(chat.conversations[number], answer, demanded)
     question = asking.upstream.question(conversation, chat)
+    size = len(question.payload)
+    asking.holding.grow(size, alone=False)
     try:
-        return await ask_in_turn(asking, question)
+        reply = await ask_in_turn(asking, question)
     finally:
         question.release()
+    asking.holding.grow(-size)  # else the request ends, which gives back all of it
+    return reply
 
 
 async def ask_in_turn(asking: Asking, question: Question) -> Reply:

@@ -6,6 +6,7 @@ What reads, checks and words is pure and stands in `tools`; here is only the wai
 
 import asyncio
 import logging
+import sys
 from collections import deque
 from collections.abc import Awaitable, Callable
 
@@ -23,8 +24,14 @@ from sai_proxy.tools.validation import Validator, json_problem
 
 logger = logging.getLogger(__name__)
 
+MAX_SHOWN_CHARS = 32 * 1024
+"""Of an answer that the model is shown again when it is asked once more."""
+
 AskAgain = Callable[[str, str], Awaitable[Reply]]
 """Asks the same conversation with the model's answer and what is demanded instead."""
+
+Hold = Callable[[int], None]
+"""Accounts for so many bytes more, or fewer. Raises ServerBusy."""
 
 
 def new_call_id() -> str:
@@ -45,20 +52,17 @@ class Demand:
         self.strict = {tool.name: Validator(tool.parameters) for tool in tools if tool.strict and tool.parameters}
         self.schema = Validator(output.schema) if output is not None and output.schema is not None else None
 
-    @property
-    def may_ask_again(self) -> bool:
-        """Whether the conversation is needed until the answer's end."""
-        return self.toolset is not None or self.output is not None
-
 
 class EmulatedReply:
-    """A reply of text, read as events."""
+    """A reply of text, read as events. hold: told of all text that has come and not gone out."""
 
-    def __init__(self, reply: Reply, demand: Demand, ask_again: AskAgain, record: RequestRecord) -> None:
+    def __init__(self, reply: Reply, demand: Demand, ask_again: AskAgain, record: RequestRecord, hold: Hold) -> None:
         self._reply = reply
         self._demand = demand
         self._ask_again = ask_again
         self._record = record
+        self._hold = hold
+        self._kept_bytes = 0
         self._earlier = Usage(0, 0)
         self._ready: deque[Event] = deque()
         self._ended = False
@@ -70,7 +74,7 @@ class EmulatedReply:
         demand = self._demand
         self._calls = CallReader(demand.toolset, new_call_id) if demand.toolset is not None else None
         self._json = JsonReader() if demand.output is not None else None
-        self._said: list[str] = []
+        self._said = ""
         self._held: list[Event] = []
         self._out = False
 
@@ -95,10 +99,13 @@ class EmulatedReply:
                 self._end()
             else:
                 assert isinstance(piece, str)
-                if self._demand.may_ask_again:
-                    self._said.append(piece)
+                self._keep(piece)
                 self._take(self._calls.feed(piece) if self._calls is not None else [piece])
-        return self._ready.popleft() if self._ready else None
+        event = self._ready.popleft() if self._ready else None
+        checked_at_the_end = self._json is not None and not self._ended
+        if not (self._ready or checked_at_the_end):
+            self._let_go()
+        return event
 
     def close(self) -> None:
         if self._asking is not None:
@@ -106,12 +113,24 @@ class EmulatedReply:
             self._asking.add_done_callback(_close_late)
         self._reply.close()
 
+    def _keep(self, piece: str) -> None:
+        size = sys.getsizeof(piece)
+        self._hold(size)
+        self._kept_bytes += size
+        if not self._out and len(self._said) < MAX_SHOWN_CHARS:
+            self._said += piece[: MAX_SHOWN_CHARS - len(self._said)]
+
+    def _let_go(self) -> None:
+        self._hold(-self._kept_bytes)
+        self._kept_bytes = 0
+
     async def _replace(self, asking: "asyncio.Future[Reply]") -> None:
         """Go on with the second reply. A cancelled call, as by a heartbeat, does not ask a third time."""
         reply = await asyncio.shield(asking)
         self._earlier, self._asking = self._reply.usage, None
         self._reply.close()
         self._reply = reply
+        self._let_go()
         self._begin()
 
     def _take(self, events: list[Event]) -> None:
@@ -164,7 +183,7 @@ class EmulatedReply:
         self._asked_again = True
         self._record.second_asks += 1
         logger.info("asking the model once more", extra={"reason": type(final).__name__ if final else "misread"})
-        self._asking = asyncio.ensure_future(self._ask_again("".join(self._said), demand))
+        self._asking = asyncio.ensure_future(self._ask_again(self._said, demand))
 
     def _failure(self) -> tuple[errors.ProxyError | None, str] | None:
         """What the answer lacks: as an error, unless it may go out as it is, and as words for the model."""

@@ -60,14 +60,14 @@ async def _ask(request: web.Request, deadline: float) -> Choices:
     demand = None
     if chat.toolset is not None or chat.output is not None:
         demand = Demand(chat.toolset, chat.output, hold=not chat.stream)
-    if demand is not None and demand.may_ask_again:
-        kept += payloads
+    if demand is not None:
+        kept += payloads  # the conversation stays, since it may be asked about once more
     else:
         chat = chat.without_text()
     request[CHAT_REQUEST] = chat.without_text()
     request[HOLDING].settle(kept + payloads)
     try:
-        asking = Asking(upstream, request[CREDENTIALS], request[RECORD], deadline)
+        asking = Asking(upstream, request[CREDENTIALS], request[RECORD], request[HOLDING], deadline)
         return await open_choices(asking, questions, chat, demand)
     finally:
         for question in questions:

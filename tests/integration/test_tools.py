@@ -11,6 +11,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from aiohttp.typedefs import Handler
 
+from sai_proxy.keys import ADMISSION
 from sai_proxy.simulator import Simulator
 from tests.conftest import StartProxy
 from tests.integration.raw_upstream import head, raw_upstream
@@ -309,6 +310,39 @@ async def test_text_does_not_wait_for_the_rest(start_proxy: StartProxy, begun: s
             received = b""
             while begun.encode() not in received:
                 received += await asyncio.wait_for(response.content.readany(), 10)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_text_that_waits_for_a_call_counts_as_held_until_the_client_leaves(
+    start_proxy: StartProxy, stream: bool
+) -> None:
+    start = head("Content-Type: text/plain", "Transfer-Encoding: chunked")
+    piece = b"186a0\r\n" + b"x" * 100_000 + b"\r\n"
+    async with raw_upstream(start, piece, piece, 3600.0) as upstream:
+        proxy = await start_proxy(SAI_URL=upstream.url)
+        asked = asyncio.ensure_future(proxy.ask("?", tools=[WEATHER], tool_choice="required", stream=stream))
+        admission = proxy.app[ADMISSION]
+        await until(lambda: admission.held > 200_000)
+        asked.cancel()
+        await until(lambda: not (admission.held or admission.requests))
+
+
+async def test_a_second_ask_counts_as_held(start_proxy: StartProxy) -> None:
+    """Its question is about as long as the first, and made beside it."""
+    asked: list[Any] = []
+    held: list[int] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        asked.append(await request.json())
+        held.append(proxy.app[ADMISSION].held)
+        return web.Response(text="nothing" if len(asked) == 1 else ROME)
+
+    async with served(answer) as url:
+        proxy = await start_proxy(SAI_URL=url)
+        assert (await proxy.ask("w " * 50_000, tools=[WEATHER], tool_choice="required")).status == 200
+        assert len(asked) == 2
+        assert held[1] > 290_000, "the conversation, and the question made of it"
+        await until(lambda: not proxy.app[ADMISSION].held)
 
 
 @pytest.mark.parametrize("stream", [False, True])

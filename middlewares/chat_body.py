@@ -6,7 +6,6 @@ auth-resolution: nothing is decoded for somebody unknown.
 
 import asyncio
 import logging
-from typing import Any
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
@@ -20,7 +19,7 @@ SMALL_BYTES = 16 * 1024
 """A longer body takes its turn."""
 
 
-def chat_body_middleware(endpoint: Endpoint[Any]) -> Middleware:
+def chat_body_middleware(endpoint: Endpoint) -> Middleware:
     turns = asyncio.Lock()
 
     def read(request: web.Request) -> None:

@@ -21,14 +21,15 @@ logger = logging.getLogger(__name__)
 
 def error_mapping_middleware(policy: FailurePolicy) -> Middleware:
     def answer(request: web.Request, error: errors.ProxyError) -> web.Response:
-        form = policy.form(error)
+        format_, form = request.get(ANSWER), policy.form(error)
+        if format_ is not None:
+            form = format_.refusal(form)
         request[RECORD].error = form.code or form.type
         request[RECORD].fault = error.fault
         request[RECORD].param = error.param
         if error.detail:
             logger.warning("request failed", extra={"error": request[RECORD].error, "detail": error.detail})
-        format_ = request.get(ANSWER)
-        told = policy.message(error) if format_ is not None else None
+        told = policy.message(error, format_) if format_ is not None else None
         if format_ is None or told is None:
             return error_response(form)
         request[RECORD].finish_reason = told.finish_reason

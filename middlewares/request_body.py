@@ -5,8 +5,6 @@ in the body. A failure on the way, here or further inside, may have to be told i
 asks for: should it not have been read that far, this layer writes the likely ANSWER.
 """
 
-from typing import Any
-
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
@@ -16,7 +14,7 @@ from sai_proxy.keys import ANSWER, BODY, HOLDING, LIFECYCLE, RECORD
 from sai_proxy.openai_api.endpoints import Endpoint
 
 
-def request_body_middleware(endpoint: Endpoint[Any], *, max_bytes: int, timeout_s: float) -> Middleware:
+def request_body_middleware(endpoint: Endpoint, *, max_bytes: int, timeout_s: float) -> Middleware:
     """max_bytes: longest body. timeout_s: for the whole of it to arrive; aiohttp itself sets none."""
 
     @web.middleware

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 from aiohttp import web
@@ -98,7 +98,7 @@ def make_admission(settings: Settings) -> Admission:
 
 
 def _inference_layers(
-    settings: Settings, endpoint: Endpoint[Any], admission: Admission, tracing: Tracing | None
+    settings: Settings, endpoint: Endpoint, admission: Admission, tracing: Tracing | None
 ) -> list[Middleware]:
     """The layers of what asks SAI, outermost first: whether there is room, who asks, what is asked."""
     return [

@@ -4,6 +4,9 @@ from collections.abc import Callable
 from typing import Protocol
 
 from sai_proxy.conversation.events import CallArguments, CallBegin, CallEnd, Completed, Event
+from sai_proxy.errors.table import ErrorForm
+from sai_proxy.openai_api.error_body import error_body
+from sai_proxy.openai_api.event_stream import KEEP_ALIVE, event
 from sai_proxy.openai_api.usage import UsageBody
 
 
@@ -15,6 +18,33 @@ class AnswerFormat(Protocol):
     @property
     def stream(self) -> bool:
         """Whether the client wants events rather than one body."""
+        ...
+
+    @property
+    def tells_failures(self) -> bool:
+        """Whether a failure may be told as an assistant's message, should the operator want that."""
+        ...
+
+    @property
+    def repeats(self) -> bool:
+        """Whether the end of a stream repeats all of it, which therefore stays until then."""
+        ...
+
+    @property
+    def held_bytes(self) -> int:
+        """What it holds of the request, until its end."""
+        ...
+
+    def heartbeat(self) -> bytes:
+        """What may be written while there is nothing to say."""
+        ...
+
+    def failure(self, form: ErrorForm) -> bytes:
+        """The end of a stream that failed."""
+        ...
+
+    def refusal(self, form: ErrorForm) -> ErrorForm:
+        """A failure before anything has gone out, in the way that the endpoint's clients understand best."""
         ...
 
     def whole(self, choices: list[Completed], usage: UsageBody) -> bytes:
@@ -48,6 +78,45 @@ class AnswerFormat(Protocol):
     def closing(self, usage: UsageBody) -> bytes:
         """The end of an answer that is complete."""
         ...
+
+
+class Chunks:
+    """What answers have in common that are told in chunks of one shape, and end with `[DONE]`.
+
+    created: Unix seconds. include_usage: a usage chunk before `[DONE]`, and `usage: null` on all
+    others, as the API reference says of `stream_options.include_usage`. functions: whether calls have the form of
+    the deprecated `functions`.
+    """
+
+    tells_failures = True
+    repeats = False
+    held_bytes = 0
+
+    def __init__(
+        self,
+        id: str,
+        created: int,
+        model: str,
+        *,
+        stream: bool = False,
+        include_usage: bool = False,
+        functions: bool = False,
+    ) -> None:
+        self.id = id
+        self.created = created
+        self.model = model
+        self.stream = stream
+        self.include_usage = include_usage
+        self.functions = functions
+
+    def heartbeat(self) -> bytes:
+        return KEEP_ALIVE
+
+    def failure(self, form: ErrorForm) -> bytes:
+        return event(error_body(form))
+
+    def refusal(self, form: ErrorForm) -> ErrorForm:
+        return form
 
 
 def written(answer: AnswerFormat, index: int, event: Event, max_chars: int) -> bytes:

@@ -10,6 +10,7 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from sai_proxy.conversation.events import CallBegin, Completed, ToolCall
+from sai_proxy.openai_api.answer_format import Chunks
 from sai_proxy.openai_api.event_stream import DONE, event
 from sai_proxy.openai_api.usage import UsageBody
 
@@ -91,13 +92,8 @@ _SLOT = "\x00"
 _ENCODED_SLOT = msgspec.json.encode(_SLOT)
 
 
-class ChatAnswer:
-    """One chat completion.
-
-    created: Unix seconds. include_usage: a usage chunk before `[DONE]`, and `usage: null` on all
-    others, as the API reference says of `stream_options.include_usage`. functions: whether calls have the
-    form of the deprecated `functions`.
-    """
+class ChatAnswer(Chunks):
+    """One chat completion; see `Chunks` for the arguments."""
 
     def __init__(
         self,
@@ -109,12 +105,7 @@ class ChatAnswer:
         include_usage: bool = False,
         functions: bool = False,
     ) -> None:
-        self.id = id
-        self.created = created
-        self.model = model
-        self.stream = stream
-        self.include_usage = include_usage
-        self._functions = functions
+        super().__init__(id, created, model, stream=stream, include_usage=include_usage, functions=functions)
         self._envelopes: dict[int, tuple[bytes, bytes]] = {}
         self._calls: dict[int, tuple[int, CallBegin]] = {}
 
@@ -137,13 +128,13 @@ class ChatAnswer:
     def begin_call(self, index: int, call: CallBegin) -> bytes:
         position = self._calls[index][0] + 1 if index in self._calls else 0
         self._calls[index] = position, call
-        if self._functions:
+        if self.functions:
             return self._chunk([ChunkChoice(index=index, delta=Delta(function_call=Function(call.name, "")))])
         return self._call_chunk(index, AnsweredCall(index=position, id=call.id, type=call.kind, **_body(call, "")))
 
     def arguments(self, index: int, text: str) -> bytes:
         position, call = self._calls[index]
-        if self._functions:
+        if self.functions:
             return self._chunk([ChunkChoice(index=index, delta=Delta(function_call=Function(arguments=text)))])
         return self._call_chunk(index, AnsweredCall(index=position, **_fragment(call, text)))
 
@@ -161,19 +152,17 @@ class ChatAnswer:
         if not choice.calls:
             return AssistantMessage(content=choice.text)
         text = choice.text or None
-        if self._functions:
+        if self.functions:
             call = choice.calls[0]
             return AssistantMessage(content=text, function_call=Function(call.name, call.arguments))
         calls = [AnsweredCall(id=call.id, type=call.kind, **_body(call, call.arguments)) for call in choice.calls]
         return AssistantMessage(content=text, tool_calls=calls)
 
     def _reason(self, reason: str) -> str:
-        return "function_call" if self._functions and reason == "tool_calls" else reason
+        return "function_call" if self.functions and reason == "tool_calls" else reason
 
     def closing(self, usage: UsageBody) -> bytes:
-        if not self.include_usage:
-            return DONE
-        return self._chunk([], usage) + DONE
+        return self._chunk([], usage) + DONE if self.include_usage else DONE
 
     def _chunk(self, choices: list[ChunkChoice], usage: UsageBody | None = None) -> bytes:
         chunk = ChatCompletionChunk(

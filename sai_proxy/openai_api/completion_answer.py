@@ -4,6 +4,7 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from sai_proxy.conversation.events import CallBegin, Completed
+from sai_proxy.openai_api.answer_format import Chunks
 from sai_proxy.openai_api.event_stream import DONE, event
 from sai_proxy.openai_api.usage import UsageBody
 
@@ -24,24 +25,8 @@ class TextCompletion(Struct, kw_only=True):
     usage: UsageBody | UnsetType | None = UNSET
 
 
-class TextAnswer:
-    """One legacy completion; see `ChatAnswer` for the arguments."""
-
-    def __init__(
-        self,
-        id: str,
-        created: int,
-        model: str,
-        *,
-        stream: bool = False,
-        include_usage: bool = False,
-        functions: bool = False,
-    ) -> None:
-        self.id = id
-        self.created = created
-        self.model = model
-        self.stream = stream
-        self.include_usage = include_usage
+class TextAnswer(Chunks):
+    """One legacy completion; see `Chunks` for the arguments."""
 
     def whole(self, choices: list[Completed], usage: UsageBody) -> bytes:
         bodies = [

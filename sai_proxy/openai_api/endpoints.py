@@ -9,13 +9,9 @@ from msgspec import Raw, field
 from sai_proxy.conversation.chat import ChatRequest, Route
 from sai_proxy.openai_api.answer_format import AnswerFormat
 from sai_proxy.openai_api.chat_answer import ChatAnswer
-from sai_proxy.openai_api.chat_request import ChatCompletionRequest, decode_chat_request, read_chat_request
+from sai_proxy.openai_api.chat_request import decode_chat_request, read_chat_request
 from sai_proxy.openai_api.completion_answer import TextAnswer
-from sai_proxy.openai_api.completion_request import (
-    CompletionRequest,
-    decode_completion_request,
-    read_completion_request,
-)
+from sai_proxy.openai_api.completion_request import decode_completion_request, read_completion_request
 from sai_proxy.openai_api.fields import StreamOptions, TextRequest
 from sai_proxy.openai_api.raw import Anything, kind_of
 
@@ -36,10 +32,21 @@ class ParsedBody(NamedTuple):
     answer: AnswerFormat
 
 
-class MakeAnswer(Protocol):
-    def __call__(
-        self, id: str, created: int, model: str, *, stream: bool, include_usage: bool, functions: bool
-    ) -> AnswerFormat: ...
+class Endpoint(Protocol):
+    """One text endpoint. path: without `/v1`. operation: the name that OpenTelemetry has for what it does."""
+
+    @property
+    def path(self) -> str: ...
+    @property
+    def operation(self) -> str: ...
+
+    def parse(self, body: Body) -> ParsedBody:
+        """Raises ProxyError, naming what is wrong with the body."""
+        ...
+
+    def likely_answer(self, body: Body) -> AnswerFormat:
+        """The format that a body asks for which could not be read, as far as can be seen, for its failure."""
+        ...
 
 
 class Glimpse(msgspec.Struct):
@@ -48,13 +55,35 @@ class Glimpse(msgspec.Struct):
     model: Anything = field(default_factory=Raw)
     stream: Anything = field(default_factory=Raw)
 
+    @property
+    def streams(self) -> bool:
+        return bytes(self.stream) == b"true"
+
+    def model_or(self, default: str) -> str:
+        """The model's name, if it has one of a sensible length."""
+        named = kind_of(self.model) == "string" and len(self.model) <= _MAX_MODEL_BYTES
+        return msgspec.json.decode(self.model, type=str) if named else default
+
 
 _glimpser = msgspec.json.Decoder(Glimpse)
 
 
-class Endpoint(Generic[Wire]):
-    """One text endpoint: its request's wire type, and its answer's format. path: without `/v1`.
-    operation: the name that OpenTelemetry has for what it does."""
+def glimpse(body: Body) -> Glimpse:
+    """What can be seen of a body that may be malformed."""
+    try:
+        return _glimpser.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return Glimpse()
+
+
+class MakeAnswer(Protocol):
+    def __call__(
+        self, id: str, created: int, model: str, *, stream: bool, include_usage: bool, functions: bool
+    ) -> AnswerFormat: ...
+
+
+class ChunkEndpoint(Generic[Wire]):
+    """An endpoint whose answers are told in chunks of one shape."""
 
     def __init__(
         self,
@@ -78,41 +107,33 @@ class Endpoint(Generic[Wire]):
         self._id_prefix = id_prefix
 
     def parse(self, body: Body) -> ParsedBody:
-        """Raises ProxyError, naming what is wrong with the body."""
         wire = self._decode(body)
         chat_request = self._read(wire, self._models)
         functions = chat_request.toolset is not None and chat_request.toolset.deprecated
-        answer = self._answer(wire.model, wire.stream, wire.stream_options, functions=functions)
+        answer = self._answer(wire.model, bool(wire.stream), wire.stream_options, functions=functions)
         return ParsedBody(chat_request, answer)
 
     def likely_answer(self, body: Body) -> AnswerFormat:
-        """The format that a body asks for which could not be read, as far as can be seen, should its
-        failure have to be told as a message."""
-        try:
-            glimpse = _glimpser.decode(body)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            glimpse = Glimpse()
-        named = kind_of(glimpse.model) == "string" and len(glimpse.model) <= _MAX_MODEL_BYTES
-        model = msgspec.json.decode(glimpse.model, type=str) if named else next(iter(self._models))
-        return self._answer(model, bytes(glimpse.stream) == b"true", None)
+        seen = glimpse(body)
+        return self._answer(seen.model_or(next(iter(self._models))), seen.streams, None)
 
     def _answer(
-        self, model: str, stream: bool | None, options: StreamOptions | None, *, functions: bool = False
+        self, model: str, stream: bool, options: StreamOptions | None, *, functions: bool = False
     ) -> AnswerFormat:
         digits, created = self._stamp()
         return self._make_answer(
             self._id_prefix + digits,
             created,
             model,
-            stream=bool(stream),
+            stream=stream,
             include_usage=bool(options and options.include_usage),
             functions=functions,
         )
 
 
-def chat_completions(models: Models, stamp: Stamp) -> Endpoint[ChatCompletionRequest]:
+def chat_completions(models: Models, stamp: Stamp) -> Endpoint:
     """`POST /v1/chat/completions`."""
-    return Endpoint(
+    return ChunkEndpoint(
         models,
         stamp,
         decode=decode_chat_request,
@@ -124,9 +145,9 @@ def chat_completions(models: Models, stamp: Stamp) -> Endpoint[ChatCompletionReq
     )
 
 
-def completions(models: Models, stamp: Stamp) -> Endpoint[CompletionRequest]:
+def completions(models: Models, stamp: Stamp) -> Endpoint:
     """`POST /v1/completions`."""
-    return Endpoint(
+    return ChunkEndpoint(
         models,
         stamp,
         decode=decode_completion_request,

@@ -9,8 +9,6 @@ from sai_proxy.conversation.tokens import estimate_tokens
 from sai_proxy.errors import ContextLengthExceeded, ProxyError
 from sai_proxy.errors.table import ErrorForm, Language, describe
 from sai_proxy.openai_api.answer_format import AnswerFormat, written
-from sai_proxy.openai_api.error_body import error_body
-from sai_proxy.openai_api.event_stream import event
 from sai_proxy.openai_api.usage import usage_body
 
 
@@ -33,8 +31,10 @@ class FailurePolicy(NamedTuple):
         """The failure as an error."""
         return describe(error, self.language)
 
-    def message(self, error: ProxyError) -> FailureMessage | None:
+    def message(self, error: ProxyError, answer: AnswerFormat) -> FailureMessage | None:
         """The failure as an assistant's message, or None where it is to be an error."""
+        if not answer.tells_failures:
+            return None
         if isinstance(error, ContextLengthExceeded):
             told, reason = self.context_overflow == "length", "length"
         else:
@@ -47,9 +47,9 @@ class FailurePolicy(NamedTuple):
 
         opened: whether the role chunk is out. text_sent: whether any text is.
         """
-        told = None if text_sent else self.message(error)
+        told = None if text_sent else self.message(error, answer)
         if told is None:
-            return event(error_body(self.form(error)))
+            return answer.failure(self.form(error))
         return b"".join(
             (
                 b"" if opened else answer.opening(0),

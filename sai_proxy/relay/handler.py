@@ -12,7 +12,7 @@ from aiohttp.typedefs import Handler
 
 from sai_proxy import errors
 from sai_proxy.conversation.chat import ChatRequest
-from sai_proxy.conversation.events import CallArguments, Gathering, in_parts
+from sai_proxy.conversation.events import CallArguments, Event, Gathering, in_parts
 from sai_proxy.errors.wording import timeout_facts
 from sai_proxy.http.admission import Holding
 from sai_proxy.keys import ANSWER, CHAT_REQUEST, CREDENTIALS, HOLDING, LIFECYCLE, METRICS, RECORD, UPSTREAM
@@ -35,6 +35,10 @@ WRITTEN_CHARS = 8 * 1024
 """How much of a piece of text becomes events at once, which take many times its memory: a client that does not
 read keeps no more of them waiting."""
 
+REPETITIONS = 6
+"""How often an answer's text is there at the end of a stream that repeats it: in pieces, joined, and in its last
+events."""
+
 WHOLE_HEADERS = {"Content-Type": "application/json"}
 
 
@@ -54,7 +58,7 @@ def answer_handler(policy: FailurePolicy, *, heartbeat_s: float, deadline_s: flo
 async def _ask(request: web.Request, deadline: float) -> Choices:
     """Make SAI's questions of the request, let go of what they are made of, ask them, and let go of them."""
     chat, upstream = request[CHAT_REQUEST], request.app[UPSTREAM]
-    kept = sum(map(len, chat.echoes))
+    kept = sum(map(len, chat.echoes)) + request[ANSWER].held_bytes
     questions = await _questions(upstream, chat, request[HOLDING], kept)
     payloads = sum(len(question.payload) for question in questions)
     demand = None
@@ -134,9 +138,7 @@ async def _gather(request: web.Request, deadline: float) -> tuple[Choices, list[
                 running -= 1
             else:
                 _note_first_byte(request)
-                if isinstance(event, str | CallArguments):
-                    text = event if isinstance(event, str) else event.text
-                    holding.grow(2 * sys.getsizeof(text), alone=False)  # again when they are joined
+                _hold(holding, event, times=2)  # again when they are joined
                 gathered[index].add(event)
     finally:
         choices.close()
@@ -207,6 +209,8 @@ class StreamedAnswer:
                     await self._writer.write(end)
                 else:
                     _note_first_byte(self._request)
+                    if self._answer.repeats:
+                        _hold(self._request[HOLDING], event, REPETITIONS)
                     for part in in_parts(event, WRITTEN_CHARS):
                         if data := written(self._answer, index, part, self._policy.chunk_chars):
                             await self._writer.write(data)
@@ -216,7 +220,7 @@ class StreamedAnswer:
 
     async def _heartbeat(self) -> None:
         if self._started:
-            await self._writer.write(event_stream.KEEP_ALIVE)
+            await self._writer.write(self._answer.heartbeat())
         else:
             await self._start({})
 
@@ -235,6 +239,13 @@ class StreamedAnswer:
         logger.warning("answer broke off", extra={"error": record.error, "detail": error.detail})
         await self._writer.write(self._policy.last_events(error, self._answer, opened=True, text_sent=self._text_sent))
         await self._writer.end()
+
+
+def _hold(holding: Holding, event: Event, times: int) -> None:
+    """Account for an event's text, as many times as it will be there."""
+    if isinstance(event, str | CallArguments):
+        text = event if isinstance(event, str) else event.text
+        holding.grow(times * sys.getsizeof(text), alone=False)
 
 
 def _note_first_byte(request: web.Request) -> None:

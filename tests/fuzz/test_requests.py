@@ -60,7 +60,7 @@ PROMPT: dict[str, Any] = {
     "max_tokens": 16,
 }
 ROUTES = {"sai-model": Route("t")}
-ENDPOINTS: list[Endpoint[Any]] = [
+ENDPOINTS: list[Endpoint] = [
     chat_completions(ROUTES, lambda: ("0" * 24, 0)),
     completions(ROUTES, lambda: ("0" * 24, 0)),
 ]

@@ -6,7 +6,7 @@ COPY requirements/run.lock requirements/otel.lock ./
 # EXTRAS=otel adds tracing.
 ARG EXTRAS=run
 RUN python -m venv /venv \
-    && /venv/bin/python -m pip install --no-cache-dir --only-binary=:all: --require-hashes -r "${EXTRAS}.lock"
+    && /venv/bin/python -m pip install --no-cache-dir --only-binary=:all: --no-deps --require-hashes -r "${EXTRAS}.lock"
 COPY sai_proxy ./sai_proxy
 COPY middlewares ./middlewares
 RUN cp -r sai_proxy middlewares "$(/venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \

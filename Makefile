@@ -5,7 +5,9 @@ ENV_FILE ?= .env
 SIMULATOR_PORT ?= 4010
 MINUTES ?= 10
 BIN    := $(VENV)/bin
-PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+# A lock file names all that is needed: pip shall not look for more, since it trips over an extra of a package
+# (`pydantic[email]`) as soon as there is a newer one than is locked.
+PIP_INSTALL := -m pip --disable-pip-version-check install --quiet --no-deps --require-hashes
 
 .DEFAULT_GOAL := help
 .PHONY: help install run check simulate test test-faults test-clients test-agents test-swarm soak fuzz lint format lock image clean
@@ -98,22 +100,21 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/run.stamp: requirements/run.lock | $(VENV)/bin/python
-	$(PIP) --require-hashes -r requirements/run.lock
+	$(BIN)/python $(PIP_INSTALL) -r requirements/run.lock
 	@touch $@
 
 $(VENV)/dev.stamp: requirements/dev.lock $(VENV)/run.stamp
-	$(PIP) --require-hashes -r requirements/dev.lock
+	$(BIN)/python $(PIP_INSTALL) -r requirements/dev.lock
 	@touch $@
 
 $(VENV)-clients/stamp: requirements/clients.lock | $(VENV)/bin/python
 	$(VENV)/bin/python -m venv $(VENV)-clients
-	$(VENV)-clients/bin/python -m pip --disable-pip-version-check install --quiet \
-		--require-hashes -r requirements/clients.lock
+	$(VENV)-clients/bin/python $(PIP_INSTALL) -r requirements/clients.lock
 	@touch $@
 
 $(VENV)-agent-%/stamp: requirements/agent-%.lock | $(VENV)/bin/python
 	$(VENV)/bin/python -m venv $(VENV)-agent-$*
-	@$(VENV)-agent-$*/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes -r $< \
+	@$(VENV)-agent-$*/bin/python $(PIP_INSTALL) -r $< \
 		|| { echo "agent $* cannot be installed here: its tests are skipped"; rm -rf $(VENV)-agent-$*; mkdir $(VENV)-agent-$*; }
 	@touch $@
 

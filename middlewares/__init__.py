@@ -7,6 +7,7 @@ from middlewares.error_mapping import error_mapping_middleware
 from middlewares.cors import cors_headers, cors_middleware
 from middlewares.admission import admission_middleware
 from middlewares.request_body import request_body_middleware
+from middlewares.answer_store import answer_store_middleware
 from middlewares.auth_resolution import auth_resolution_middleware
 from middlewares.chat_body import chat_body_middleware
 from middlewares.ide_unwrap import ide_unwrap_middleware
@@ -15,6 +16,7 @@ from middlewares.context_length import context_length_middleware
 from middlewares.inference_tracing import inference_tracing_middleware
 
 __all__ = [
+    "answer_store_middleware",
     "request_record_middleware",
     "request_tracing_middleware",
     "request_id_middleware",

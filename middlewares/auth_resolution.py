@@ -1,6 +1,6 @@
 """Decides with which credentials SAI may be asked, in which order.
 
-Reads the request's headers and, for a key of the user's in it, BODY; writes CREDENTIALS; raises
+Reads the request's headers and, for a key of the user's in it, BODY; writes CREDENTIALS and CALLER; raises
 AuthenticationFailed. Stands before everything that costs more: the body has arrived, but of it only the
 key is looked at.
 """
@@ -14,7 +14,7 @@ from aiohttp.typedefs import Handler, Middleware
 
 from sai_proxy.credentials import Credential, bare_key, credential_chain, first_key, make_credential
 from sai_proxy.errors import AccessTokenRequired
-from sai_proxy.keys import BODY, CREDENTIALS, HOLDING, RECORD
+from sai_proxy.keys import BODY, CALLER, CREDENTIALS, HOLDING, RECORD
 from sai_proxy.openai_api.fields import user_key_in
 
 
@@ -25,11 +25,13 @@ def auth_resolution_middleware(
     access_tokens: frozenset[str] = frozenset(),
     placeholders: frozenset[str] = frozenset(),
     name_holders: bool = False,
+    identity_key: bytes = b"",
 ) -> Middleware:
     """access_tokens: if any, only a request with one of them may use the system's credentials, be it
-    as the first or as the fallback. name_holders: whether requests are counted by who asks."""
+    as the first or as the fallback. name_holders: whether requests are counted by who asks.
+    identity_key: of the hash that names who asks, the same in all replicas if they share what is kept."""
     tokens = [token.encode() for token in access_tokens]
-    hash_key = os.urandom(16)
+    hash_key = identity_key or os.urandom(32)
 
     def is_token(text: str) -> bool:
         given = text.encode("utf-8", "surrogateescape")
@@ -38,11 +40,9 @@ def auth_resolution_middleware(
     def holds_token(text: str) -> bool:
         return is_token(bare_key(text)) or any(is_token(word.strip(",;\"'")) for word in text.split())
 
-    def holder_of(request: web.Request, user: Credential | None, bearer: str | None) -> str:
-        """A name for whoever asks: a hash of their key or token, or the address of one who has neither."""
-        own = user.value if user else bearer if tokens and bearer else None
-        if own is None:
-            return request.remote or ""
+    def caller_of(user: Credential | None, bearer: str | None) -> str:
+        """A name for whoever asks: a hash of their key or token. All who have neither are one."""
+        own = user.value if user else bearer if tokens and bearer else ""
         return hashlib.blake2b(own.encode("utf-8", "surrogateescape"), key=hash_key, digest_size=16).hexdigest()
 
     @web.middleware
@@ -68,8 +68,10 @@ def auth_resolution_middleware(
         request[CREDENTIALS] = chain
         request[RECORD].credential = chain[0].label
         request[RECORD].key_place = found.place
+        caller = request[CALLER] = caller_of(user, bearer)
         if name_holders:
-            request[HOLDING].name(holder_of(request, user, bearer))
+            anonymous = user is None and not (tokens and bearer)
+            request[HOLDING].name((request.remote or "") if anonymous else caller)
         return await handler(request)
 
     return auth_resolution

@@ -1,6 +1,6 @@
 """Decodes the body, once, for everything inside, and lets its bytes go.
 
-Reads BODY; writes CHAT_REQUEST and ANSWER; raises InvalidRequest and its like. Stands after
+Reads BODY and RECALLED; writes CHAT_REQUEST and ANSWER; raises InvalidRequest and its like. Stands after
 auth-resolution: nothing is decoded for somebody unknown.
 """
 
@@ -10,8 +10,9 @@ import logging
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from sai_proxy.keys import ANSWER, BODY, CHAT_REQUEST, HOLDING, RECORD
+from sai_proxy.keys import ANSWER, BODY, CHAT_REQUEST, HOLDING, RECALLED, RECORD
 from sai_proxy.openai_api.endpoints import Endpoint
+from sai_proxy.openai_api.kept_responses import NOTHING
 
 logger = logging.getLogger(__name__)
 
@@ -24,12 +25,14 @@ def chat_body_middleware(endpoint: Endpoint) -> Middleware:
 
     def read(request: web.Request) -> None:
         """Nothing of it stays in a frame that waits for the answer."""
-        parsed = endpoint.parse(request[BODY])
+        parsed = endpoint.parse(request[BODY], request.get(RECALLED, NOTHING))
+        request[RECALLED] = NOTHING
         request[BODY] = b""  # its account stays until the question has taken its place
         chat = request[CHAT_REQUEST] = parsed.chat_request
         request[ANSWER] = parsed.answer
         record = request[RECORD]
         record.model, record.stream = chat.model, chat.stream
+        record.left_out_tools = list(chat.left_out) or None
         request[HOLDING].weigh(chat.choices)
         if chat.ignored:
             logger.debug("ignored parameters", extra={"parameters": chat.ignored})

@@ -1,15 +1,17 @@
 """Answers a conversation that is too long before SAI is asked.
 
-Reads CHAT_REQUEST; raises ContextLengthExceeded; writes what it measured into RECORD. Stands last,
-next to the handler, so that it measures what would be sent.
+Reads CHAT_REQUEST, and shortens it where its client has asked for that; raises ContextLengthExceeded; writes what
+it measured into RECORD. Stands last, next to the handler, so that it measures what would be sent.
 """
 
 import logging
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
+from msgspec.structs import replace
 
-from sai_proxy.conversation.tokens import estimate_tokens
+from sai_proxy.conversation.shortening import length_of, without_oldest
+from sai_proxy.conversation.tokens import CHARS_PER_TOKEN, estimate_tokens
 from sai_proxy.errors import ContextLengthExceeded
 from sai_proxy.errors.wording import context_facts
 from sai_proxy.keys import CHAT_REQUEST, RECORD
@@ -37,7 +39,12 @@ def context_length_middleware(max_tokens: int) -> Middleware:
         if logger.isEnabledFor(logging.DEBUG):
             structure = [{"role": m.role, "parts": len(m.parts), "chars": m.chars} for m in messages]
             logger.debug("structure of the messages", extra={"structure": structure})
-        lengths = [sum(message.chars for message in conversation) for conversation in chat.conversations]
+        limit = max_tokens * CHARS_PER_TOKEN
+        if chat.truncate and any(map(limit.__lt__, map(length_of, chat.conversations))):
+            shorter = tuple(without_oldest(conversation, limit) for conversation in chat.conversations)
+            chat = request[CHAT_REQUEST] = replace(chat, conversations=shorter)
+            record.truncated = len(messages) - len(chat.messages)
+        lengths = [length_of(conversation) for conversation in chat.conversations]
         record.chars = sum(lengths)
         tokens = estimate_tokens(max(lengths))
         if tokens > max_tokens:

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-ALLOWED_METHODS = "GET, POST, OPTIONS"
+ALLOWED_METHODS = "GET, POST, DELETE, OPTIONS"
 EXPOSED_HEADERS = "x-request-id, x-sai-model, retry-after, retry-after-ms, x-should-retry"
 PREFLIGHT_MAX_AGE_S = "7200"
 """The longest time that Chromium keeps a preflight's answer."""

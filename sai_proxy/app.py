@@ -1,6 +1,7 @@
 """The application: routes, the chain of layers around them, and what they share while it runs."""
 
 import asyncio
+import hashlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
@@ -9,25 +10,28 @@ from typing import Literal
 import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
-from msgspec import UNSET, UnsetType
 
 import middlewares
 from sai_proxy.configuration.settings import Settings
 from sai_proxy.http.admission import Admission
 from sai_proxy.http.draining import Lifecycle
 from sai_proxy.http.error_responses import SERVER_NAME
-from sai_proxy.http.ids import answer_stamp
+from sai_proxy.http.ids import answer_stamp, secret_stamp
 from sai_proxy.http.memory_pressure import is_short_of_memory, memory_limit
 from sai_proxy.http.pages import add_pages
-from sai_proxy.keys import ADMISSION, LIFECYCLE, METRICS, REQUEST_ID, UPSTREAM
+from sai_proxy.keys import ADMISSION, LIFECYCLE, METRICS, REQUEST_ID, STORE, UPSTREAM
 from sai_proxy.openai_api.endpoints import Endpoint, chat_completions, completions
 from sai_proxy.openai_api.failures import FailurePolicy
 from sai_proxy.openai_api.fields import route_of
+from sai_proxy.openai_api.kept_responses import STAMP_DIGITS
 from sai_proxy.openai_api.models import model_body, models_body
 from sai_proxy.openai_api.openapi import Health
+from sai_proxy.openai_api.responses_endpoint import ResponsesEndpoint
 from sai_proxy.relay.handler import answer_handler
 from sai_proxy.sai_api.client import SaiClient
 from sai_proxy.sai_api.sockets import tls_setting
+from sai_proxy.store.opening import open_store
+from sai_proxy.stored_responses import delete_response, get_response, list_input_items
 from sai_proxy.telemetry.loop_lag import watch_loop_lag
 from sai_proxy.telemetry.metrics import CONTENT_TYPE, Metrics
 from sai_proxy.telemetry.tracing import Tracing
@@ -62,10 +66,20 @@ def create_app(
     app.on_response_prepare.append(_finish_headers(answer_headers or {}))
 
     answer = answer_handler(policy, heartbeat_s=settings.heartbeat_seconds, deadline_s=settings.request_deadline)
-    for endpoint in (chat_completions(settings.models, answer_stamp), completions(settings.models, answer_stamp)):
-        handler = wrap(answer, _inference_layers(settings, endpoint, admission, tracing))
+    identity_key = make_identity_key(settings)
+    responses = ResponsesEndpoint(settings.models, partial(secret_stamp, STAMP_DIGITS), keeps=settings.keeps_answers)
+    for endpoint in (
+        chat_completions(settings.models, answer_stamp),
+        completions(settings.models, answer_stamp),
+        responses,
+    ):
+        who = _who_asks(settings, endpoint, admission, identity_key)
+        handler = wrap(answer, [*who, *_what_is_asked(settings, endpoint, tracing)])
         for prefix in ("", "/v1"):
             app.router.add_post(prefix + endpoint.path, handler)
+    if settings.keeps_answers:
+        app.cleanup_ctx.append(_store(settings))
+        _add_stored_responses(app, _who_asks(settings, responses, admission, identity_key))
     list_models, get_model = _model_handlers(settings)
     for prefix in ("", "/v1"):
         app.router.add_get(f"{prefix}/models", list_models)
@@ -97,10 +111,17 @@ def make_admission(settings: Settings) -> Admission:
     )
 
 
-def _inference_layers(
-    settings: Settings, endpoint: Endpoint, admission: Admission, tracing: Tracing | None
-) -> list[Middleware]:
-    """The layers of what asks SAI, outermost first: whether there is room, who asks, what is asked."""
+def make_identity_key(settings: Settings) -> bytes:
+    """The key of the hashes that name callers: the operator's, else one that follows from the server's own secrets,
+    so that all replicas have the same."""
+    own = [c.value for c in (settings.system_key, settings.system_cookie) if c] + sorted(settings.access_tokens)
+    secrets = [settings.key_id_salt] if settings.key_id_salt else own
+    return hashlib.blake2b("\0".join(secrets).encode(), person=b"sai-proxy caller").digest()
+
+
+def _who_asks(settings: Settings, endpoint: Endpoint, admission: Admission, identity_key: bytes) -> list[Middleware]:
+    """The layers around everything that SAI, or somebody's answers, are asked for, outermost first: whether there is
+    room, what was sent, by whom."""
     return [
         middlewares.admission_middleware(admission, settings.cors_origins),
         middlewares.request_body_middleware(
@@ -112,7 +133,15 @@ def _inference_layers(
             access_tokens=settings.access_tokens,
             placeholders=settings.placeholder_keys,
             name_holders=settings.max_concurrent_per_key is not None,
+            identity_key=identity_key,
         ),
+    ]
+
+
+def _what_is_asked(settings: Settings, endpoint: Endpoint, tracing: Tracing | None) -> list[Middleware]:
+    """The layers of what asks SAI, further in, outermost first."""
+    return [
+        *([middlewares.answer_store_middleware(endpoint)] if endpoint.keeps else []),
         middlewares.chat_body_middleware(endpoint),
         *([middlewares.ide_unwrap_middleware()] if settings.ide_unwrap else []),
         middlewares.tool_prompting_middleware(template_has_tools="tools" in settings.sai_template_inputs),
@@ -152,6 +181,31 @@ def _sai(settings: Settings, tracing: Tracing | None) -> Callable[[web.Applicati
         await client.close()
 
     return connection_to_sai
+
+
+def _store(settings: Settings) -> Callable[[web.Application], AsyncIterator[None]]:
+    async def answer_store(app: web.Application) -> AsyncIterator[None]:
+        metrics = app[METRICS]
+        store = app[STORE] = open_store(
+            settings.responses_store,
+            max_bytes=settings.responses_store_bytes,
+            expiry_s=settings.responses_store_seconds,
+            now=asyncio.get_running_loop().time,
+            on_use=metrics.kept_answer,
+        )
+        metrics.kept_bytes.set_function(lambda: store.held_bytes)
+        yield
+        await store.close()
+
+    return answer_store
+
+
+def _add_stored_responses(app: web.Application, layers: Sequence[Middleware]) -> None:
+    for prefix in ("", "/v1"):
+        for path in (f"{prefix}/responses/{{id}}", f"{prefix}/responses/{{id}}/input_items"):
+            handler = list_input_items if path.endswith("items") else get_response
+            app.router.add_get(path, wrap(handler, layers), allow_head=False)
+        app.router.add_delete(f"{prefix}/responses/{{id}}", wrap(delete_response, layers))
 
 
 async def _loop_watch(app: web.Application) -> AsyncIterator[None]:
@@ -213,21 +267,29 @@ def _model_handlers(settings: Settings) -> tuple[Handler, Handler]:
     return list_models, get_model
 
 
-def _health_response(status: str, code: int = 200, sai: Literal["ok", "failing"] | UnsetType = UNSET) -> web.Response:
-    body = msgspec.json.encode(Health(status, sai=sai))
-    return web.Response(status=code, body=body, content_type="application/json")
+def _health_response(health: Health, code: int = 200) -> web.Response:
+    return web.Response(status=code, body=msgspec.json.encode(health), content_type="application/json")
 
 
 async def _health(_: web.Request) -> web.Response:
-    return _health_response("healthy")
+    return _health_response(Health("healthy"))
 
 
 async def _liveness(_: web.Request) -> web.Response:
-    return _health_response("alive")
+    return _health_response(Health("alive"))
 
 
 async def _readiness(request: web.Request) -> web.Response:
-    """SAI's state is in the body alone: one outage of SAI's must not make the balancer drop every replica."""
-    if request.app[LIFECYCLE].draining:
-        return _health_response("draining", 503)
-    return _health_response("ready", sai="failing" if request.app[UPSTREAM].open_circuits else "ok")
+    """SAI's state, and the store's, are in the body alone: one outage of theirs must not make the balancer drop
+    every replica."""
+    app = request.app
+    if app[LIFECYCLE].draining:
+        return _health_response(Health("draining"), 503)
+    health = Health("ready", sai=_ok(failing=bool(app[UPSTREAM].open_circuits)))
+    if STORE in app:
+        health.store = _ok(failing=app[STORE].failing)
+    return _health_response(health)
+
+
+def _ok(*, failing: bool) -> Literal["ok", "failing"]:
+    return "failing" if failing else "ok"

@@ -7,12 +7,18 @@
 | HOLDING      | admission                      | request_body, auth_resolution, chat_body, relay |
 | BODY         | request_body; chat_body empties | auth_resolution, chat_body                 |
 | CREDENTIALS  | auth_resolution                | relay                                       |
+| CALLER       | auth_resolution                | answer_store, stored_responses              |
+| RECALLED     | answer_store                   | chat_body                                   |
+| KEEP         | answer_store                   | relay                                       |
 | CHAT_REQUEST | chat_body; ide_unwrap replaces; relay lets its text go | ide_unwrap, context_length, relay |
 | ANSWER       | chat_body, else request_body   | error_mapping, relay                        |
 
 Of the application, written by `app`: UPSTREAM (SAI, open as long as the application runs), LIFECYCLE
-(whether it is about to stop), ADMISSION (what all requests hold) and METRICS.
+(whether it is about to stop), ADMISSION (what all requests hold), METRICS, and STORE (answers that are kept; only
+where they are).
 """
+
+from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
@@ -21,7 +27,9 @@ from sai_proxy.credentials import Credential
 from sai_proxy.http.admission import Admission, Holding
 from sai_proxy.http.draining import Lifecycle
 from sai_proxy.openai_api.answer_format import AnswerFormat
+from sai_proxy.openai_api.kept_responses import Kept, Recalled
 from sai_proxy.sai_api.upstream import Upstream
+from sai_proxy.store.answer_store import AnswerStore
 from sai_proxy.telemetry.metrics import Metrics
 from sai_proxy.telemetry.record import RequestRecord
 
@@ -32,8 +40,13 @@ CHAT_REQUEST = web.RequestKey("CHAT_REQUEST", ChatRequest)
 BODY: web.RequestKey[bytes | bytearray] = web.RequestKey("BODY")
 HOLDING = web.RequestKey("HOLDING", Holding)
 CREDENTIALS: web.RequestKey[tuple[Credential, ...]] = web.RequestKey("CREDENTIALS")
+CALLER = web.RequestKey("CALLER", str)
+"""Who asks, as a keyed hash of their credential."""
+RECALLED: web.RequestKey[Recalled] = web.RequestKey("RECALLED")
+KEEP: web.RequestKey[Callable[[Kept], Awaitable[None]]] = web.RequestKey("KEEP")
 
 UPSTREAM: web.AppKey[Upstream] = web.AppKey("UPSTREAM")
 ADMISSION = web.AppKey("ADMISSION", Admission)
+STORE = web.AppKey("STORE", AnswerStore)
 METRICS = web.AppKey("METRICS", Metrics)
 LIFECYCLE = web.AppKey("LIFECYCLE", Lifecycle)

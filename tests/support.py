@@ -97,6 +97,22 @@ def read_events(stream: str) -> list[Any]:
     return events
 
 
+def read_typed_events(stream: str) -> list[Any]:
+    """The events of a Responses stream, decoded; comments are left out. Fails on anything but our framing, on a type
+    that is not in the `event:` line, and on numbers that do not count from 0."""
+    *blocks, rest = stream.split("\n\n")
+    assert rest == "", f"the last event is not ended: {rest!r}"
+    events: list[Any] = []
+    for block in blocks:
+        while block.startswith(": keep-alive\n"):
+            block = block.removeprefix(": keep-alive\n")
+        kind, data = block.split("\n")
+        events.append(json.loads(data.removeprefix("data: ")))
+        assert kind == f"event: {events[-1]['type']}"
+    assert [event["sequence_number"] for event in events] == list(range(len(events)))
+    return events
+
+
 def content_of(events: list[Any]) -> str:
     """The text of choice 0 in a stream's events."""
     return "".join(

@@ -12,7 +12,8 @@ from sai_proxy.configuration.environment import PLAIN_VARIABLES, read_settings, 
 from sai_proxy.errors.table import ERROR_TABLE
 from sai_proxy.openai_api.chat_request import ChatCompletionRequest
 from sai_proxy.openai_api.completion_request import CompletionRequest
-from sai_proxy.openai_api.parameters import CHAT_PARAMETERS, COMPLETION_PARAMETERS, Treatment
+from sai_proxy.openai_api.parameters import CHAT_PARAMETERS, COMPLETION_PARAMETERS, RESPONSES_PARAMETERS, Treatment
+from sai_proxy.openai_api.responses_request import ResponsesRequest
 from tests.documents import ENGLISH, README, SPANISH, blocks, names, rows
 from tests.support import ROOT, environment, running_process
 
@@ -62,6 +63,8 @@ def test_the_configuration_table_has_every_variable_with_its_default(text: str, 
         "CORS_ORIGINS",
         "RETRY_STATUSES",
         "SAI_TEMPLATE_INPUTS",
+        "RESPONSES_STORE",
+        "KEY_ID_SALT",
     }
     assert set(documented) == special | set(PLAIN_VARIABLES)
     shown = dict(
@@ -88,6 +91,7 @@ def test_the_errors_table_has_every_status_and_code(text: str, header: str) -> N
     [
         ("| Chat field | Treatment | Why |", ChatCompletionRequest, CHAT_PARAMETERS),
         ("| Completion field | Treatment | Why |", CompletionRequest, COMPLETION_PARAMETERS),
+        ("| Responses field | Treatment | Why |", ResponsesRequest, RESPONSES_PARAMETERS),
     ],
 )
 def test_the_parameter_tables_have_every_field_of_the_requests(
@@ -95,7 +99,7 @@ def test_the_parameter_tables_have_every_field_of_the_requests(
 ) -> None:
     documented = {
         name.strip("`"): (how, why)
-        for table in ("| Field | Treatment | Why |", header)
+        for table in ([header] if wire is ResponsesRequest else ["| Field | Treatment | Why |", header])
         for name, how, why in rows(README, table)
     }
     assert documented == {name: tuple(treatment) for name, treatment in parameters.items()}

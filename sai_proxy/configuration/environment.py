@@ -32,6 +32,7 @@ _SECONDS = "a number of seconds above 0, at most 86400"
 _SECONDS_OR_NONE = "a number of seconds from 0 to 86400"
 _COUNT = "a whole number of at least 1"
 _SWITCH = "true or false"
+_STORES = "none, memory, redis://[user:password@]host[:port][/database], rediss://..., unix:///path"
 
 PLAIN_VARIABLES: dict[str, str] = {
     "HOST": "an address to listen on",
@@ -57,6 +58,8 @@ PLAIN_VARIABLES: dict[str, str] = {
     "BODY_TIMEOUT": _SECONDS,
     "WRITE_TIMEOUT": _SECONDS,
     "STREAM_CHUNK_CHARS": _COUNT,
+    "RESPONSES_STORE_BYTES": _COUNT + " (bytes)",
+    "RESPONSES_STORE_SECONDS": _SECONDS,
     "HEARTBEAT_SECONDS": _SECONDS,
     "SHUTDOWN_TIMEOUT": _SECONDS_OR_NONE,
     "DRAIN_DELAY": _SECONDS_OR_NONE,
@@ -70,7 +73,7 @@ PLAIN_VARIABLES: dict[str, str] = {
 COMPOSED_VARIABLES = (
     *("SAI_URL", "SAI_TEMPLATE_ID", "SAI_MODELS", "SAI_KEY", "SAI_KEY_FILE", "SAI_COOKIE", "SAI_COOKIE_FILE"),
     *("ACCESS_TOKENS", "ACCESS_TOKENS_FILE", "PLACEHOLDER_KEYS", "CORS_ORIGINS", "RETRY_STATUSES"),
-    "SAI_TEMPLATE_INPUTS",
+    *("SAI_TEMPLATE_INPUTS", "RESPONSES_STORE", "RESPONSES_STORE_FILE", "KEY_ID_SALT", "KEY_ID_SALT_FILE"),
 )
 VARIABLES = frozenset({*PLAIN_VARIABLES, *COMPOSED_VARIABLES})
 
@@ -148,6 +151,8 @@ class _Reader:
             or any("SAI_KEY" in f or "SAI_COOKIE" in f for f in self.faults)
         ):
             self.faults.append("SAI_KEY, SAI_COOKIE: neither is set; at least one of them is required")
+        values["responses_store"] = self._responses_store()
+        values["key_id_salt"] = self._secret("KEY_ID_SALT")
         values["cors_origins"] = self._origins()
         self._check_ca_file(values.get("sai_ca_file"))
         self._check_ports(values)
@@ -209,6 +214,16 @@ class _Reader:
         if text and not tokens:
             self._fault("ACCESS_TOKENS", text, "at least one token, or the variable unset, which lets everyone in")
         return tokens
+
+    def _responses_store(self) -> str:
+        """A URL that may hold a password is not shown."""
+        text = self._secret("RESPONSES_STORE") or "memory"
+        if text.lower() in ("none", "memory"):
+            return text.lower()
+        if not _is_redis_url(text):
+            found = "a URL that cannot be used" if re.search(r"[@?]", text) else text
+            self._fault("RESPONSES_STORE", found, _STORES)
+        return text
 
     def _template_inputs(self, text: str) -> frozenset[str]:
         names = frozenset(_items(text))
@@ -286,6 +301,15 @@ def _read_url(text: str) -> str | None:
     return text.rstrip("/") if usable and not re.search(r"[\s@?#]", text) else None
 
 
+def _is_redis_url(text: str) -> bool:
+    try:
+        url = urlsplit(text)
+        host = url.path if url.scheme == "unix" else url.hostname
+        return url.scheme in ("redis", "rediss", "unix") and bool(host) and url.port != 0 and not re.search(r"\s", text)
+    except ValueError:
+        return False
+
+
 def _read_template_id(text: str) -> str | None:
     return text if _TEMPLATE_ID.fullmatch(text) else None
 
@@ -300,12 +324,21 @@ def shown_settings(settings: Settings) -> list[str]:
     lines.append("SAI_TEMPLATE_INPUTS=" + ",".join(sorted(settings.sai_template_inputs)))
     lines.append("RETRY_STATUSES=" + (",".join(map(str, sorted(settings.retry_statuses))) or NO_CREDENTIAL))
     lines.append("CORS_ORIGINS=" + (",".join(sorted(settings.cors_origins)) or "(not set)"))
+    lines.append(f"RESPONSES_STORE={_shown_store(settings.responses_store)}")
+    lines.append(f"KEY_ID_SALT={'(set)' if settings.key_id_salt else '(not set)'}")
     lines += [f"{variable}={_shown(getattr(settings, variable.lower()))}" for variable in PLAIN_VARIABLES]
     return lines
 
 
 def _masked(credential: Credential | None) -> str:
     return "(not set)" if credential is None else f"(set, {len(credential.value)} characters)"
+
+
+def _shown_store(store: str) -> str:
+    """A URL without its user, password and options."""
+    url = urlsplit(store)
+    place = url.netloc.rpartition("@")
+    return f"{url.scheme}://{'***@' if place[1] else ''}{place[2]}{url.path}" if url.scheme else store
 
 
 def _shown_model(name: str, route: Route) -> str:

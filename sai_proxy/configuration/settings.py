@@ -56,11 +56,20 @@ class Settings(Struct, frozen=True, kw_only=True):
     heartbeat_seconds: Seconds = 10
     shutdown_timeout: SecondsOrNone = 30
     drain_delay: SecondsOrNone = 0
+    responses_store: str = "memory"
+    responses_store_bytes: Count = 32 * 1024 * 1024
+    responses_store_seconds: Seconds = 3_600
+    key_id_salt: str | None = None
     cors_origins: frozenset[str] = frozenset()
     metrics_port: Port | None = None
     otel_exporter_otlp_endpoint: str | None = None
     log_file: str | None = None
     verbose_logging: bool = False
+
+    @property
+    def keeps_answers(self) -> bool:
+        """Whether answers are kept for later requests."""
+        return self.responses_store != "none"
 
     def __repr__(self) -> str:
         return f"<Settings for {self.host}:{self.port}>"  # some fields are secret

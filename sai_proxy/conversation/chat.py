@@ -1,5 +1,7 @@
 """What is asked and what it cost, free of any wire format."""
 
+from typing import Literal
+
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -51,6 +53,9 @@ class ChatRequest(Struct, frozen=True, kw_only=True):
     echoes: text to put before the answers of each conversation, if any.
     toolset: tools that the model may call, None without any. output: the form of the answer, None for free text.
     tools_json: the tools as the client sent them, for templates that have an input for them.
+    left_out: types of tools that were offered and that nobody here runs.
+    truncate: whether the oldest messages may be left out of a conversation that is too long.
+    api: `chat` or `responses`, for templates that have an input for it.
     text_param: the request's field that holds the conversations, for errors about their length.
     ignored: names of request fields that were sent but that SAI has no place for.
     """
@@ -66,6 +71,9 @@ class ChatRequest(Struct, frozen=True, kw_only=True):
     toolset: Toolset | None = None
     output: OutputFormat | None = None
     tools_json: str | None = None
+    left_out: tuple[str, ...] = ()
+    truncate: bool = False
+    api: Literal["chat", "responses"] = "chat"
     text_param: str = "messages"
     ignored: tuple[str, ...] = ()
 

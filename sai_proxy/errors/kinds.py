@@ -96,6 +96,18 @@ class ModelNotFound(ProxyError):
     """facts: model, known."""
 
 
+class PreviousResponseNotFound(InvalidRequest):
+    """`previous_response_id` names no answer that is kept here. facts: id."""
+
+
+class ItemNotKept(InvalidRequest):
+    """An `item_reference` names no item of an answer that is kept here. facts: id."""
+
+
+class ResponseNotFound(ProxyError):
+    """No answer of this id is kept here. facts: id."""
+
+
 class UnknownUrl(ProxyError):
     """facts: method, path."""
 
@@ -234,6 +246,12 @@ class UpstreamTimeout(UpstreamError):
 
 class ServerStopping(ProxyError):
     """This server is being shut down before the answer was complete."""
+
+    fault = "proxy"
+
+
+class StoreUnavailable(ProxyError):
+    """The answers that are kept cannot be reached, and the request refers to one."""
 
     fault = "proxy"
 

@@ -27,7 +27,8 @@ class Row(NamedTuple):
 
 
 class ErrorForm(NamedTuple):
-    """A failure, ready to be written in whatever way the client reads."""
+    """A failure, ready to be written in whatever way the client reads. final: whether another try is useless
+    though the status says otherwise."""
 
     status: int
     type: str
@@ -35,6 +36,7 @@ class ErrorForm(NamedTuple):
     param: str | None
     message: str
     headers: Mapping[str, str]
+    final: bool = False
 
 
 _BAD = "invalid_request_error"
@@ -106,9 +108,9 @@ ERROR_TABLE: dict[type[e.ProxyError], Row] = {
         _BAD,
         "invalid_value",
         "'{param}' contiene {kind}: no se admite (not supported), SAI solo lee texto. "
-        "Quita la imagen o el archivo, y envía partes de tipo 'text'.",
+        "Quita la imagen o el archivo, y envía solo texto.",
         "'{param}' holds {kind}, which is not supported: SAI reads text only. "
-        "Take the picture or file out, and send parts of type 'text'.",
+        "Take the picture or file out, and send text only.",
     ),
     e.ContextLengthExceeded: Row(
         400,
@@ -135,6 +137,31 @@ ERROR_TABLE: dict[type[e.ProxyError], Row] = {
         "model_not_found",
         "El modelo '{model}' no existe aquí. Modelos disponibles: {known}.",
         "The model '{model}' does not exist here. Available models: {known}.",
+    ),
+    e.PreviousResponseNotFound: Row(
+        400,
+        _BAD,
+        "previous_response_not_found",
+        "La respuesta anterior '{id}' no se conserva aquí (not found): se guardan durante una hora como mucho, y solo "
+        "para quien las pidió. Envía la conversación completa en 'input'.",
+        "Previous response with id '{id}' not found: answers are kept for an hour at most, and only for who asked for "
+        "them. Send the whole conversation in 'input'.",
+    ),
+    e.ItemNotKept: Row(
+        400,
+        _BAD,
+        "item_not_found",
+        "El elemento '{id}' no se conserva aquí (not found). Envía su texto en lugar de una referencia; con el AI SDK: "
+        "'providerOptions.openai.store' en false en cada llamada, o el modelo con '.chat()'.",
+        "Item with id '{id}' not found here. Send its text instead of a reference; with the AI SDK: "
+        "'providerOptions.openai.store' set to false with each call, or the model by '.chat()'.",
+    ),
+    e.ResponseNotFound: Row(
+        404,
+        _BAD,
+        "response_not_found",
+        "La respuesta '{id}' no se conserva aquí.",
+        "Response with id '{id}' not found.",
     ),
     e.UnknownUrl: Row(
         404,
@@ -354,6 +381,13 @@ ERROR_TABLE: dict[type[e.ProxyError], Row] = {
         f"El servidor se está deteniendo y la respuesta quedó incompleta. {_ASK_AGAIN_ES}",
         f"The server is being stopped, and the answer was left incomplete. {_ASK_AGAIN_EN}",
     ),
+    e.StoreUnavailable: Row(
+        503,
+        _BUSY,
+        "store_unavailable",
+        f"Las respuestas guardadas no están disponibles en este momento. {_ASK_AGAIN_ES}",
+        f"The answers that are kept cannot be reached at the moment. {_ASK_AGAIN_EN}",
+    ),
     e.ServerBusy: Row(
         503,
         _BUSY,
@@ -385,4 +419,4 @@ def describe(error: e.ProxyError, language: Language) -> ErrorForm:
         headers["x-should-retry"] = "false"
     if isinstance(error, e.MethodNotAllowed):
         headers["Allow"] = str(error.facts.get("allowed", ""))
-    return ErrorForm(row.status, row.type, row.code, error.param, message, headers)
+    return ErrorForm(row.status, row.type, row.code, error.param, message, headers, row.retry is False)

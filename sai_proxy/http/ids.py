@@ -1,5 +1,6 @@
-"""Identifiers: unlike any other, and no secrets."""
+"""Identifiers: unlike any other, and no secrets but where that is said."""
 
+import secrets
 import time
 from random import Random
 
@@ -14,3 +15,8 @@ def random_hex(digits: int) -> str:
 def answer_stamp() -> tuple[str, int]:
     """Hex digits for an answer's id, and the time in Unix seconds."""
     return random_hex(24), int(time.time())
+
+
+def secret_stamp(digits: int) -> tuple[str, int]:
+    """The same for an id that nobody shall guess."""
+    return secrets.token_hex(digits // 2), int(time.time())

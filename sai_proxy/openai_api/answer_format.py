@@ -7,6 +7,7 @@ from sai_proxy.conversation.events import CallArguments, CallBegin, CallEnd, Com
 from sai_proxy.errors.table import ErrorForm
 from sai_proxy.openai_api.error_body import error_body
 from sai_proxy.openai_api.event_stream import KEEP_ALIVE, event
+from sai_proxy.openai_api.kept_responses import Kept
 from sai_proxy.openai_api.usage import UsageBody
 
 
@@ -41,6 +42,10 @@ class AnswerFormat(Protocol):
 
     def failure(self, form: ErrorForm) -> bytes:
         """The end of a stream that failed."""
+        ...
+
+    def kept(self) -> Kept | None:
+        """What later requests may refer to, once the answer is complete; None for nothing."""
         ...
 
     def refusal(self, form: ErrorForm) -> ErrorForm:
@@ -117,6 +122,9 @@ class Chunks:
 
     def refusal(self, form: ErrorForm) -> ErrorForm:
         return form
+
+    def kept(self) -> None:
+        """Nothing: clients send their whole conversation each time."""
 
 
 def written(answer: AnswerFormat, index: int, event: Event, max_chars: int) -> bytes:

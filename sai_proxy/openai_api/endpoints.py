@@ -13,6 +13,7 @@ from sai_proxy.openai_api.chat_request import decode_chat_request, read_chat_req
 from sai_proxy.openai_api.completion_answer import TextAnswer
 from sai_proxy.openai_api.completion_request import decode_completion_request, read_completion_request
 from sai_proxy.openai_api.fields import StreamOptions, TextRequest
+from sai_proxy.openai_api.kept_responses import NOTHING, Recalled, References
 from sai_proxy.openai_api.raw import Anything, kind_of
 
 Models = Mapping[str, Route]
@@ -40,8 +41,17 @@ class Endpoint(Protocol):
     @property
     def operation(self) -> str: ...
 
-    def parse(self, body: Body) -> ParsedBody:
-        """Raises ProxyError, naming what is wrong with the body."""
+    @property
+    def keeps(self) -> bool:
+        """Whether later requests may refer to its answers."""
+        ...
+
+    def references(self, body: Body) -> References:
+        """What of the answers that are kept a body refers to."""
+        ...
+
+    def parse(self, body: Body, recalled: Recalled = NOTHING) -> ParsedBody:
+        """recalled: what the body refers to. Raises ProxyError, naming what is wrong with the body."""
         ...
 
     def likely_answer(self, body: Body) -> AnswerFormat:
@@ -85,6 +95,8 @@ class MakeAnswer(Protocol):
 class ChunkEndpoint(Generic[Wire]):
     """An endpoint whose answers are told in chunks of one shape."""
 
+    keeps = False
+
     def __init__(
         self,
         models: Models,
@@ -106,7 +118,10 @@ class ChunkEndpoint(Generic[Wire]):
         self._make_answer = answer
         self._id_prefix = id_prefix
 
-    def parse(self, body: Body) -> ParsedBody:
+    def references(self, body: Body) -> References:  # noqa: ARG002
+        return References()
+
+    def parse(self, body: Body, recalled: Recalled = NOTHING) -> ParsedBody:  # noqa: ARG002
         wire = self._decode(body)
         chat_request = self._read(wire, self._models)
         functions = chat_request.toolset is not None and chat_request.toolset.deprecated

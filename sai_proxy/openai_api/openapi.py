@@ -14,8 +14,11 @@ from sai_proxy.openai_api.chat_request import ChatCompletionRequest
 from sai_proxy.openai_api.completion_answer import TextCompletion
 from sai_proxy.openai_api.completion_request import CompletionRequest
 from sai_proxy.openai_api.error_body import ErrorBody
+from sai_proxy.openai_api.kept_responses import DeletedResponse, ItemList
 from sai_proxy.openai_api.models import Model, ModelsList
-from sai_proxy.openai_api.parameters import CHAT_PARAMETERS, COMPLETION_PARAMETERS, Treatment
+from sai_proxy.openai_api.parameters import CHAT_PARAMETERS, COMPLETION_PARAMETERS, RESPONSES_PARAMETERS, Treatment
+from sai_proxy.openai_api.response_object import ResponseObject
+from sai_proxy.openai_api.responses_request import ResponsesRequest
 
 
 class Health(Struct):
@@ -25,6 +28,8 @@ class Health(Struct):
     version: str = __version__
     sai: Literal["ok", "failing"] | UnsetType = UNSET
     """Of readiness alone: `failing` while requests are refused, since SAI has failed again and again."""
+    store: Literal["ok", "failing"] | UnsetType = UNSET
+    """Of readiness alone, where answers are kept: `failing` while they are out of reach."""
 
 
 class Welcome(Struct):
@@ -37,6 +42,10 @@ class Welcome(Struct):
 
 
 _TYPES: tuple[type[Struct], ...] = (
+    ResponsesRequest,
+    ResponseObject,
+    DeletedResponse,
+    ItemList,
     ChatCompletionRequest,
     ChatCompletion,
     ChatCompletionChunk,
@@ -51,6 +60,7 @@ _TYPES: tuple[type[Struct], ...] = (
 
 _EXAMPLE = {"model": "sai-model", "messages": [{"role": "user", "content": "Hola"}]}
 _TEXT_EXAMPLE = {"model": "sai-model", "prompt": "Hola"}
+_RESPONSES_EXAMPLE = {"model": "sai-model", "input": "Hola"}
 _COMMON_HEADERS = {"x-request-id": {"description": "id of the request, as in the log", "schema": {"type": "string"}}}
 
 
@@ -60,6 +70,7 @@ def openapi_document(models: Iterable[str]) -> dict[str, Any]:
     _, components = msgspec.json.schema_components(_TYPES, ref_template="#/components/schemas/{name}")
     _describe(components["ChatCompletionRequest"], CHAT_PARAMETERS)
     _describe(components["CompletionRequest"], COMPLETION_PARAMETERS)
+    _describe(components["ResponsesRequest"], RESPONSES_PARAMETERS)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -79,6 +90,22 @@ def openapi_document(models: Iterable[str]) -> dict[str, Any]:
                     ChatCompletionChunk,
                     {**_EXAMPLE, "model": model},
                 )
+            },
+            "/v1/responses": {
+                "post": _asking(
+                    "Answer input items (Responses API)",
+                    ResponsesRequest,
+                    ResponseObject,
+                    None,
+                    {**_RESPONSES_EXAMPLE, "model": model},
+                )
+            },
+            "/v1/responses/{id}": {
+                "get": _stored("Show an answer that is kept", ResponseObject),
+                "delete": _stored("Forget an answer that is kept", DeletedResponse),
+            },
+            "/v1/responses/{id}/input_items": {
+                "get": _stored("List what was new in the request of an answer that is kept", ItemList)
             },
             "/v1/completions": {
                 "post": _asking(
@@ -131,8 +158,10 @@ def _describe(schema: dict[str, Any], parameters: Mapping[str, Treatment]) -> No
 
 
 def _asking(
-    summary: str, request: type[Struct], answer: type[Struct], chunk: type[Struct], example: dict[str, Any]
+    summary: str, request: type[Struct], answer: type[Struct], chunk: type[Struct] | None, example: dict[str, Any]
 ) -> dict[str, Any]:
+    """chunk: what the events of a stream are, None for events of several types."""
+    events = f"events, each the JSON of a {chunk.__name__}" if chunk else "OpenAI's typed events"
     return {
         "summary": summary,
         "requestBody": {
@@ -141,7 +170,7 @@ def _asking(
         },
         "responses": {
             "200": {
-                "description": f"the answer; if `stream` is true, events, each the JSON of a {chunk.__name__}",
+                "description": f"the answer; if `stream` is true, {events}",
                 "headers": {
                     **_COMMON_HEADERS,
                     "x-sai-model": {"description": "the model that SAI used", "schema": {"type": "string"}},
@@ -167,6 +196,21 @@ def _getting(
             "200": {"description": "the answer", "headers": _COMMON_HEADERS, "content": content},
             **{str(status): {"description": text, "content": content} for status, text in (also or {}).items()},
             **(errors or {}),
+        },
+    }
+
+
+def _stored(summary: str, answer: type[Struct]) -> dict[str, Any]:
+    return {
+        "summary": summary,
+        "parameters": [{"name": "id", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}],
+        "responses": {
+            "200": {
+                "description": "the answer",
+                "headers": _COMMON_HEADERS,
+                "content": {"application/json": {"schema": _ref(answer)}},
+            },
+            **_errors(kind for kind in ERROR_TABLE if kind is not MethodNotAllowed),
         },
     }
 

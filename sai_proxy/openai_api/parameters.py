@@ -79,6 +79,46 @@ COMPLETION_PARAMETERS: dict[str, Treatment] = {
     "logprobs": _NO_PROBABILITIES,
 }
 
+RESPONSES_PARAMETERS: dict[str, Treatment] = {
+    "model": _COMMON["model"],
+    "input": Treatment(
+        "honoured", "a string or items; an image of a user's is refused, one in a tool's output becomes a note"
+    ),
+    "instructions": Treatment("honoured", "a system message before all others"),
+    "stream": _COMMON["stream"],
+    "stream_options": Treatment("ignored", "obfuscation is never sent"),
+    "max_output_tokens": Treatment("emulated", "as `max_tokens` in chat; a cut answer is `incomplete`"),
+    "tools": Treatment(
+        "emulated", "functions, custom tools and namespaces of them; tools that OpenAI would run are left out"
+    ),
+    "tool_choice": _TOOLS,
+    "parallel_tool_calls": CHAT_PARAMETERS["parallel_tool_calls"],
+    "max_tool_calls": Treatment("ignored", "it counts tools that OpenAI runs"),
+    "text": Treatment("emulated", "`format` as `response_format` in chat; `verbosity` is ignored"),
+    "previous_response_id": Treatment("honoured", "an answer that is still kept"),
+    "store": Treatment("honoured", "`false`: nothing of it is kept"),
+    "truncation": Treatment("honoured", "`auto`: the oldest messages of a conversation that is too long are left out"),
+    "include": Treatment("ignored", "but `message.output_text.logprobs` is refused: SAI gives no probabilities"),
+    "reasoning": _SAMPLING,
+    "metadata": Treatment("honoured", "told back"),
+    "conversation": Treatment("refused", "conversations are not kept here; send `previous_response_id` or all items"),
+    "prompt": Treatment("refused", "prompts that are stored at OpenAI are not here"),
+    "background": Treatment("refused", "an answer lives as long as its request; `false` passes"),
+    "top_logprobs": _NO_PROBABILITIES,
+    "temperature": _SAMPLING,
+    "top_p": _SAMPLING,
+    "context_management": Treatment("ignored", "clients shorten their conversations themselves"),
+    "moderation": _BOOKKEEPING,
+    "client_metadata": _BOOKKEEPING,
+    "service_tier": _BOOKKEEPING,
+    "user": _BOOKKEEPING,
+    "safety_identifier": _BOOKKEEPING,
+    "prompt_cache_key": _BOOKKEEPING,
+    "prompt_cache_options": _BOOKKEEPING,
+    "prompt_cache_retention": _BOOKKEEPING,
+    "litellm_params": _COMMON["litellm_params"],
+}
+
 
 def ignored_names(parameters: dict[str, Treatment]) -> tuple[str, ...]:
     return tuple(name for name, treatment in parameters.items() if treatment.how == "ignored")

@@ -4,6 +4,7 @@ Source: OpenAI's API reference, `POST /v1/chat/completions`; flat tools as Curso
 """
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -21,6 +22,8 @@ MAX_TOOLS_BYTES = 512 * 1024
 MAX_NAME_CHARS = 128
 MAX_NESTING = 32
 """Of a JSON Schema."""
+
+NO_TOOLS, NO_TOOLS_ES = "there are no tools to choose from", "no hay herramientas entre las que elegir"
 
 _NAME = re.compile(r"[A-Za-z0-9_.:/-]+")
 
@@ -87,7 +90,7 @@ def read_toolset(tools: Raw, choice: Raw, *, parallel: bool | None, param: str =
     """The tools that may be called, None for none. Raises InvalidRequest."""
     check_kind(tools, param, "array")
     check_kind(choice, "tool_choice", "string", "object")
-    offered = [_tool(wire, f"{param}[{index}]") for index, wire in enumerate(_decoded(tools, param))]
+    offered = [read_tool(wire, f"{param}[{index}]") for index, wire in enumerate(_decoded(tools, param))]
     return _chosen(offered, choice, "tool_choice", parallel=parallel is not False)
 
 
@@ -95,9 +98,9 @@ def read_functions(functions: Raw, choice: Raw) -> Toolset | None:
     """The same of the deprecated fields. Raises InvalidRequest."""
     check_kind(functions, "functions", "array")
     check_kind(choice, "function_call", "string", "object")
-    _check_size(functions, "functions")
+    check_size(functions, "functions")
     wires = decode_field(functions, _functions_decoder, "functions") if asks(functions) else []
-    offered = [_tool(WireTool(function=wire), f"functions[{index}]") for index, wire in enumerate(wires)]
+    offered = [read_tool(WireTool(function=wire), f"functions[{index}]") for index, wire in enumerate(wires)]
     toolset = _chosen(offered, choice, "function_call", parallel=False)
     return None if toolset is None else replace(toolset, deprecated=True)
 
@@ -112,7 +115,7 @@ def read_output(format: ResponseFormat | None) -> OutputFormat | None:
         raise UnsupportedValue({"allowed": "text, json_object, json_schema"}, param="response_format.type")
     if not is_given(format.json_schema):
         raise MissingParameter(param="response_format.json_schema")
-    _check_size(format.json_schema, "response_format")
+    check_size(format.json_schema, "response_format")
     wire = decode_field(format.json_schema, _schema_decoder, "response_format.json_schema")
     return output_of(wire, "response_format.json_schema")
 
@@ -129,7 +132,7 @@ def output_of(wire: JsonSchema, param: str) -> OutputFormat:
 def check_schema(schema: dict[str, Any], param: str) -> None:
     """Raises InvalidValue for a schema that is nested too deeply."""
     if _depth(schema) > MAX_NESTING:
-        raise _invalid(param, f"nested more than {MAX_NESTING} deep", f"anidado en más de {MAX_NESTING} niveles")
+        raise invalid(param, f"nested more than {MAX_NESTING} deep", f"anidado en más de {MAX_NESTING} niveles")
 
 
 def _check_usable(schema: dict[str, Any], param: str) -> None:
@@ -137,25 +140,27 @@ def _check_usable(schema: dict[str, Any], param: str) -> None:
     try:
         Validator(schema)
     except InvalidSchemaError as exc:
-        raise _invalid(param, f"not a usable JSON Schema: {exc}", f"no es un JSON Schema utilizable: {exc}") from exc
+        raise invalid(param, f"not a usable JSON Schema: {exc}", f"no es un JSON Schema utilizable: {exc}") from exc
 
 
 def _decoded(tools: Raw, param: str) -> list[WireTool]:
     if not asks(tools):
         return []
-    _check_size(tools, param)
+    check_size(tools, param)
     wires = decode_field(tools, _tools_decoder, param)
     if len(wires) > MAX_TOOLS:
         raise ArrayTooLong({"limit": MAX_TOOLS}, param=param)
     return wires
 
 
-def _check_size(raw: Raw, param: str) -> None:
+def check_size(raw: Raw, param: str) -> None:
+    """Raises InvalidValue for more than any list of tools, or schema, needs."""
     if len(raw) > MAX_TOOLS_BYTES:
-        raise _invalid(param, "too large", "demasiado grande")
+        raise invalid(param, "too large", "demasiado grande")
 
 
-def _tool(wire: WireTool, path: str) -> Tool:
+def read_tool(wire: WireTool, path: str) -> Tool:
+    """One tool. Raises InvalidRequest."""
     kind = "custom" if wire.type == "custom" else "function"
     if wire.type not in ("function", "custom"):
         raise UnsupportedValue({"allowed": "function, custom"}, param=f"{path}.type")
@@ -167,7 +172,7 @@ def _tool(wire: WireTool, path: str) -> Tool:
     if not said.name:
         raise MissingParameter(param=f"{path}{nested}.name" if inner or wire.name is not None else f"{path}.{kind}")
     if len(said.name) > MAX_NAME_CHARS or not _NAME.fullmatch(said.name):
-        raise _invalid(f"{path}{nested}.name", "not a tool's name", "no es un nombre de herramienta")
+        raise invalid(f"{path}{nested}.name", "not a tool's name", "no es un nombre de herramienta")
     parameters = said.parameters if said.parameters is not None else said.input_schema
     if parameters is not None:
         check_schema(parameters, f"{path}{nested}.parameters")
@@ -195,23 +200,24 @@ def _chosen(offered: list[Tool], raw: Raw, param: str, *, parallel: bool) -> Too
         if choice == "none" or (not offered and choice == "auto"):
             return None
         if not offered:
-            raise _invalid(param, "there are no tools to choose from", "no hay herramientas entre las que elegir")
+            raise invalid(param, NO_TOOLS, NO_TOOLS_ES)
         return Toolset(tuple(offered), "required" if choice == "required" else "auto", parallel)
     allowed = choice.allowed_tools or (AllowedTools(choice.mode or "auto", choice.tools) if choice.tools else None)
     if allowed is not None:
         names = [(wire.function or wire.custom or wire).name for wire in allowed.tools]
-        return Toolset(_named(offered, names, param), "required" if allowed.mode == "required" else "auto", parallel)
+        return Toolset(named(offered, names, param), "required" if allowed.mode == "required" else "auto", parallel)
     name = (choice.function or choice.custom or choice).name
     if name is None:
         raise InvalidType({"expected": "none | auto | required | one tool", "found": kind_of(raw)}, param=param)
-    return Toolset(_named(offered, [name], param), "required", parallel)
+    return Toolset(named(offered, [name], param), "required", parallel)
 
 
-def _named(offered: list[Tool], names: list[str | None], param: str) -> tuple[Tool, ...]:
+def named(offered: Sequence[Tool], names: Sequence[str | None], param: str) -> tuple[Tool, ...]:
+    """The tools of these names. Raises InvalidValue for one that is not offered."""
     known = {tool.name: tool for tool in offered}
     for name in names:
         if name not in known:
-            raise _invalid(
+            raise invalid(
                 param,
                 f"'{str(name)[:100]}' is not among the tools",
                 f"'{str(name)[:100]}' no está entre las herramientas",
@@ -232,5 +238,6 @@ def _depth(value: object) -> int:
     return deepest
 
 
-def _invalid(param: str, english: str, spanish: str) -> InvalidValue:
+def invalid(param: str, english: str, spanish: str) -> InvalidValue:
+    """What is wrong with a value, in both languages."""
     return InvalidValue({"problem_en": english, "problem_es": spanish}, param=param)

@@ -15,7 +15,7 @@ from sai_proxy.conversation.chat import ChatRequest
 from sai_proxy.conversation.events import CallArguments, Event, Gathering, in_parts
 from sai_proxy.errors.wording import timeout_facts
 from sai_proxy.http.admission import Holding
-from sai_proxy.keys import ANSWER, CHAT_REQUEST, CREDENTIALS, HOLDING, LIFECYCLE, METRICS, RECORD, UPSTREAM
+from sai_proxy.keys import ANSWER, CHAT_REQUEST, CREDENTIALS, HOLDING, KEEP, LIFECYCLE, METRICS, RECORD, UPSTREAM
 from sai_proxy.openai_api import event_stream
 from sai_proxy.openai_api.answer_format import written
 from sai_proxy.openai_api.failures import FailurePolicy
@@ -121,6 +121,7 @@ async def _whole_answer(request: web.Request, deadline: float, deadline_s: float
             [one.complete(choices.finish_reason(index)) for index, one in enumerate(gathered)], usage
         )
         holding.settle(len(body))
+        await _keep(request)
         await writer.write_whole(body, {**WHOLE_HEADERS, **_model_header(choices)})
     return writer.response
 
@@ -206,6 +207,7 @@ class StreamedAnswer:
                     end = self._answer.finish(index, choices.finish_reason(index))
                     if not running:
                         end += self._answer.closing(_note_end(self._request, choices))
+                        await _keep(self._request)
                     await self._writer.write(end)
                 else:
                     _note_first_byte(self._request)
@@ -246,6 +248,13 @@ def _hold(holding: Holding, event: Event, times: int) -> None:
     if isinstance(event, str | CallArguments):
         text = event if isinstance(event, str) else event.text
         holding.grow(times * sys.getsizeof(text), alone=False)
+
+
+async def _keep(request: web.Request) -> None:
+    """Keep the answer, if it is one to keep, before its client knows that it is complete and may refer to it."""
+    kept = request[ANSWER].kept()
+    if kept is not None:
+        await request[KEEP](kept)
 
 
 def _note_first_byte(request: web.Request) -> None:

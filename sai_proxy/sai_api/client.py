@@ -131,7 +131,7 @@ class SaiClient:
     def question(self, conversation: Conversation, chat: ChatRequest) -> Question:
         """The bytes that ask `execute` this."""
         chars = sum(message.chars for message in conversation)
-        more = template.more_inputs(self._template_inputs, conversation, chat.tools_json)
+        more = template.more_inputs(self._template_inputs, conversation, chat.tools_json, chat.api)
         payload = template.build_payload(conversation, time.time_ns() // 1_000_000, more)
         return Question(payload, chat.route, chars)
 

@@ -62,16 +62,18 @@ class Payload(Struct, rename="camel", omit_defaults=True):
 NO_INPUTS: Mapping[str, str | None] = MappingProxyType({})
 
 
-def more_inputs(names: Collection[str], messages: Conversation, tools_json: str | None) -> Mapping[str, str | None]:
+def more_inputs(
+    names: Collection[str], messages: Conversation, tools_json: str | None, api: str
+) -> Mapping[str, str | None]:
     """What the predecessor's second version fills beside `system` and `user`, of those that the template has.
-    tools_json: the tools as the client sent them."""
+    tools_json: the tools as the client sent them. api: which of OpenAI's it came by."""
     if len(names) <= len(("system", "user")):
         return NO_INPUTS
     answered = messages[-1].answers
     kind = (
         "message" if answered is None else f"{'custom_tool' if answered.kind == 'custom' else 'function'}_call_output"
     )
-    filled = {"tools": tools_json, "tool": None, "type": kind, "api": "chat"}
+    filled = {"tools": tools_json, "tool": None, "type": kind, "api": api}
     return {name: value for name, value in filled.items() if name in names}
 
 

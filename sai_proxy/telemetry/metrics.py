@@ -34,6 +34,12 @@ _OVERHEAD = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5)
 _LAG = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1)
 _BY_ROUTE = ("route", "model")
 
+KEPT_USES = (
+    *(("keep", "ok"), ("keep", "failed"), ("keep", "too_long")),
+    *(("recall", "ok"), ("recall", "missing"), ("recall", "failed")),
+    *(("forget", "ok"), ("forget", "missing"), ("forget", "failed")),
+)
+
 
 class Metrics:
     """All metrics of one application, in a registry of its own."""
@@ -98,6 +104,14 @@ class Metrics:
         self.call_repairs = counter("sai_proxy_tool_call_repairs", "Tool calls whose JSON was mended.")
         self.call_misreadings = counter("sai_proxy_tool_call_misreadings", "Texts that looked like a call only.")
         self.second_asks = counter("sai_proxy_second_asks", "Answers that were asked for once more, to be as demanded.")
+        self.kept_answers = counter(
+            "sai_proxy_kept_answers",
+            "Uses of the answers that are kept for later requests, by what was done and what came of it.",
+            ("operation", "outcome"),
+        )
+        for operation, outcome in KEPT_USES:
+            self.kept_answers.labels(operation, outcome)
+        self.kept_bytes = gauge("sai_proxy_kept_bytes", "Bytes of kept answers in this process now.")
         self.requests_in_flight = gauge("sai_proxy_requests_in_flight", "Requests to a model now.")
         self.streams_in_flight = gauge("sai_proxy_streams_in_flight", "Streamed answers now.")
         self.connections = gauge("sai_proxy_connections", "Open connections of clients now.")
@@ -142,6 +156,10 @@ class Metrics:
             if record.stream and record.first_byte is not None and record.completion_tokens > 1:
                 after_first_s = record.started + duration_s - record.first_byte
                 _child(self.per_token, route, model).observe(after_first_s / (record.completion_tokens - 1))
+
+    def kept_answer(self, operation: str, outcome: str) -> None:
+        """Count a use of the answers that are kept."""
+        _child(self.kept_answers, operation, outcome).inc()
 
     def render(self) -> bytes:
         """Prometheus' text format."""

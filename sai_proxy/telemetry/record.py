@@ -25,6 +25,8 @@ class RequestRecord:
     ignored_keys: places that held no key, and why: `bearer: placeholder`.
     upload_s, sai_wait_s: seconds spent waiting for the request's body, and for SAI.
     retries: attempts that repeated an earlier one.
+    left_out_tools: types of tools that the request offered and that nobody here runs.
+    truncated: how many of the oldest messages were left out, as the client wanted for a conversation too long.
     call_forms: tool calls that were read from text, by how they were written. call_repairs: of how many the
         JSON was mended. call_misreadings: what looked like a call and was none. second_asks: how often the
         model was asked once more for what was demanded.
@@ -35,8 +37,10 @@ class RequestRecord:
     sai_model: str | None = None
     stream: bool | None = None
     messages: int | None = None
+    left_out_tools: list[str] | None = None
     roles: dict[str, int] | None = None
     chars: int | None = None
+    truncated: int = 0
     unwrapped: int = 0
     credential: str | None = None
     key_place: str | None = None
@@ -68,7 +72,7 @@ class RequestRecord:
         shown["duration_s"] = round(duration, 4)
         if self.upload_s is not None:
             shown["upload_s"] = round(self.upload_s, 4)
-        for name in ("call_repairs", "call_misreadings", "second_asks"):
+        for name in ("truncated", "call_repairs", "call_misreadings", "second_asks"):
             shown[name] = shown[name] or None
         if self.attempts:
             shown["sai_wait_s"] = round(self.sai_wait_s, 4)

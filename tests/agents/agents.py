@@ -113,6 +113,35 @@ def _prepare_aider(folder: Path, base_url: str, key: str) -> Environment:
     return {"OPENAI_API_BASE": base_url, "OPENAI_API_KEY": key, "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
 
 
+_CODEX = """model = "sai-model"
+model_provider = "sai"
+model_context_window = 128000
+web_search = "disabled"
+
+[model_providers.sai]
+name = "SAI"
+base_url = "{base_url}"
+env_key = "SAI_API_KEY"
+wire_api = "responses"
+request_max_retries = 0
+stream_max_retries = 1
+"""
+"""As the README prints it."""
+
+
+def _prepare_codex(folder: Path, base_url: str, key: str) -> Environment:
+    home = folder.parent / "home" / ".codex"
+    home.mkdir(exist_ok=True)
+    (home / "config.toml").write_text(_CODEX.format(base_url=base_url))
+    return {"SAI_API_KEY": key}
+
+
+def codex(*options: str) -> "Agent":
+    """Codex CLI without a person, with further options of `codex exec`."""
+    fixed = ("exec", "--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox")
+    return Agent(NODE / "codex", lambda prompt: [*fixed, *options, prompt], _prepare_codex)
+
+
 _AIDER_OPTIONS = (
     *("--model", "openai/sai-model", "--edit-format", "whole", "--yes-always", "--no-git", "--no-check-update"),
     *("--no-show-model-warnings", "--no-analytics", "--no-pretty", "--message"),
@@ -125,4 +154,5 @@ MINI = Agent(
     lambda prompt: ["-m", "openai/sai-model", "-y", "--exit-immediately", "-t", prompt],
     _prepare_mini,
 )
+CODEX = codex()
 AIDER = Agent(ROOT / ".venv-agent-aider" / "bin" / "aider", lambda prompt: [*_AIDER_OPTIONS, prompt], _prepare_aider)

@@ -84,6 +84,8 @@ def test_the_stack_file_passes_every_variable_on() -> None:
         "CORS_ORIGINS",
         "RETRY_STATUSES",
         "SAI_TEMPLATE_INPUTS",
+        "RESPONSES_STORE",
+        "KEY_ID_SALT",
         "TZ",
     }
 

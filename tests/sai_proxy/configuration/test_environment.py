@@ -87,6 +87,11 @@ def test_a_variable_reaches_its_field(variable: str, text: str, value: object) -
         ("CORS_ORIGINS", "https://a.example.com/path"),
         ("CORS_ORIGINS", "a.example.com"),
         ("SAI_CA_FILE", __file__),
+        ("RESPONSES_STORE", "disk"),
+        ("RESPONSES_STORE", "redis://"),
+        ("RESPONSES_STORE", "http://store:6379"),
+        ("RESPONSES_STORE", "redis://store:port"),
+        ("RESPONSES_STORE_BYTES", "0"),
         ("SAI_URL", "http://exa mple.com"),
         ("SAI_URL", "http://host:0"),
         ("SAI_URL", "http://host/x y"),
@@ -220,6 +225,15 @@ def test_a_missing_file_of_variables_is_a_fault(tmp_path: Path) -> None:
         with_env_file({}, str(tmp_path / "nowhere"))
 
 
+def test_the_password_of_a_store_is_never_shown() -> None:
+    settings = read_settings(environment(URL, RESPONSES_STORE="redis://me:canary@store:6379/1?password=canary"))
+    assert settings.responses_store.startswith("redis://me:canary@")
+    assert "RESPONSES_STORE=redis://***@store:6379/1" in shown_settings(settings)
+    with pytest.raises(ConfigurationFault) as caught:
+        read_settings(environment(URL, RESPONSES_STORE="redis://me:canary@store:port"))
+    assert "canary" not in str(caught.value)
+
+
 def test_every_field_has_its_variable() -> None:
     composed = {
         "sai_url",
@@ -232,5 +246,7 @@ def test_every_field_has_its_variable() -> None:
         "cors_origins",
         "retry_statuses",
         "sai_template_inputs",
+        "responses_store",
+        "key_id_salt",
     }
     assert {name.lower() for name in PLAIN_VARIABLES} == set(Settings.__struct_fields__) - composed

@@ -1,0 +1,187 @@
+"""What is kept of an answer so that later requests may refer to it, and how they do. Pure.
+
+An answer is kept with what was new in its request; what came before stays with the answers before it, whose ids
+it names. So nothing is there twice, and what is deleted is gone.
+"""
+
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import msgspec
+from msgspec import Raw, Struct, field
+
+from sai_proxy.openai_api.raw import Anything, is_given, kind_of
+
+RESPONSE_PREFIX = "resp_"
+STAMP_DIGITS = 48
+"""Of an answer's id: whoever knows it may refer to it, if nothing else tells callers apart."""
+
+MAX_REFERENCES = 1_000
+
+_ITEM_ID = re.compile(rf"[a-z]+_([0-9a-f]{{{STAMP_DIGITS}}})i?[0-9a-f]{{2,}}")
+_RESPONSE_ID = re.compile(rf"{RESPONSE_PREFIX}[0-9a-f]{{{STAMP_DIGITS}}}")
+
+
+class Kept(Struct, frozen=True):
+    """One answer. response: JSON of the response object. input: JSON of the items that were new in its request.
+    ancestors: ids of the answers before it in its conversation, oldest first."""
+
+    id: str
+    response: Raw
+    input: Raw
+    ancestors: tuple[str, ...] = ()
+
+
+class DeletedResponse(Struct):
+    id: str
+    object: str = "response"
+    deleted: bool = True
+
+
+class ItemList(Struct, kw_only=True):
+    """One page of a response's input items."""
+
+    object: str = "list"
+    data: list[Anything]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+
+Recalled = Mapping[str, Kept]
+"""Kept answers by their ids."""
+
+NOTHING: Recalled = MappingProxyType({})
+
+
+class References(NamedTuple):
+    """Ids of kept answers. previous: whose whole conversation is meant. others: of which single items are."""
+
+    previous: str | None = None
+    others: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return self.previous is not None or bool(self.others)
+
+
+class _Referring(Struct):
+    previous_response_id: Anything = field(default_factory=Raw)
+    input: Anything = field(default_factory=Raw)
+
+
+class _Item(Struct):
+    type: Anything = field(default_factory=Raw)
+    id: Anything = field(default_factory=Raw)
+
+
+class _Output(Struct):
+    output: list[Raw]
+
+
+class _Id(Struct):
+    id: str | None = None
+
+
+_referring_decoder = msgspec.json.Decoder(_Referring)
+_items_decoder = msgspec.json.Decoder(list[_Item])
+_output_decoder = msgspec.json.Decoder(_Output)
+_raws_decoder = msgspec.json.Decoder(list[Raw])
+_id_decoder = msgspec.json.Decoder(_Id)
+_item_decoder = msgspec.json.Decoder(dict[str, Raw])
+
+
+def references(body: bytes | bytearray) -> References:
+    """What a body refers to. Of one that is malformed nothing: its own decoding says what is wrong."""
+    asks = body.count(b"item_reference")
+    if not (asks or b"previous_response_id" in body) or asks > MAX_REFERENCES:
+        return References()
+    try:
+        referring = _referring_decoder.decode(body)
+        previous = _text(referring.previous_response_id)
+        items = _items_decoder.decode(referring.input) if asks and kind_of(referring.input) == "array" else []
+        named = (_text(item.id) for item in items if _text(item.type) == "item_reference")
+        ids = {response_of(name) for name in named if name}
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return References()
+    others = tuple(sorted(name for name in ids if name))
+    return References(previous if previous and is_response_id(previous) else None, others)
+
+
+def is_response_id(text: str) -> bool:
+    """Whether it is an id that an answer of ours could have."""
+    return bool(_RESPONSE_ID.fullmatch(text))
+
+
+def response_of(item_id: str) -> str | None:
+    """The id of the answer that an item of ours belongs to."""
+    match = _ITEM_ID.fullmatch(item_id)
+    return RESPONSE_PREFIX + match[1] if match else None
+
+
+def item_of(item_id: str, recalled: Recalled) -> Raw | None:
+    """The item of this id, of the input or the output of a recalled answer."""
+    kept = recalled.get(response_of(item_id) or "")
+    if kept is None:
+        return None
+    named = ((_id_decoder.decode(item).id, item) for item in (*output_items(kept), *input_items(kept)))
+    return next((item for name, item in named if name == item_id), None)
+
+
+def conversation_of(previous: str, recalled: Recalled) -> list[Raw] | None:
+    """All items of the conversation that `previous` ends, oldest first; None if any of it is missing."""
+    last = recalled.get(previous)
+    if last is None:
+        return None
+    chain = [recalled.get(name) for name in last.ancestors] + [last]
+    if any(kept is None for kept in chain):
+        return None
+    return [item for kept in chain if kept for item in (*input_items(kept), *output_items(kept))]
+
+
+def output_items(kept: Kept) -> list[Raw]:
+    """Items that the model has made."""
+    return _output_decoder.decode(kept.response).output
+
+
+def input_items(kept: Kept) -> list[Raw]:
+    """Items of the request, complete: with an id, a type, and texts as parts."""
+    digits = kept.id.removeprefix(RESPONSE_PREFIX)
+    return [_completed(item, f"{digits}i{index:02x}") for index, item in enumerate(_raws_decoder.decode(kept.input))]
+
+
+def text_as_items(text: Raw) -> bytes:
+    """The items that a plain string in `input` stands for."""
+    return b'[{"role":"user","content":' + bytes(text) + b"}]"
+
+
+def _completed(item: Raw, name: str) -> Raw:
+    fields = _item_decoder.decode(item)
+    kind = _text(fields.get("type", Raw())) or "message"
+    made: dict[str, Any] = {"type": kind, **fields}
+    if not is_given(fields.get("id", Raw())):
+        made["id"] = f"{_ID_PREFIXES.get(kind, 'item')}_{name}"
+    if kind == "message":
+        made.setdefault("status", "completed")
+        if kind_of(fields.get("content", Raw())) == "string":
+            assistant = _text(fields.get("role", Raw())) == "assistant"
+            part = {"type": "output_text" if assistant else "input_text", "text": fields["content"]}
+            made["content"] = [{**part, "annotations": []} if assistant else part]
+    elif kind.endswith(("_call", "_call_output")):
+        made.setdefault("status", "completed")
+    return Raw(msgspec.json.encode(made))
+
+
+_ID_PREFIXES = {
+    "message": "msg",
+    "function_call": "fc",
+    "function_call_output": "fco",
+    "custom_tool_call": "ctc",
+    "custom_tool_call_output": "ctco",
+    "reasoning": "rs",
+}
+
+
+def _text(raw: Raw) -> str | None:
+    return msgspec.json.decode(raw, type=str) if kind_of(raw) == "string" else None

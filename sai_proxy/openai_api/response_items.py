@@ -1,0 +1,277 @@
+"""Input items of `POST /v1/responses`, and their way into the conversation that is asked of SAI.
+
+Source: OpenAI's API reference, and what its clients were seen to send. A message needs no `type`. Items come one
+by one: an assistant's text and its calls, which follow it, are one turn here.
+"""
+
+from typing import Literal, NamedTuple
+
+import msgspec
+from msgspec import Raw, Struct, field
+
+from sai_proxy.conversation.chat import ChatMessage, Conversation
+from sai_proxy.conversation.events import CallKind, ToolCall
+from sai_proxy.errors import (
+    ArrayTooLong,
+    InvalidType,
+    InvalidValue,
+    ItemNotKept,
+    MissingParameter,
+    UnsupportedContent,
+    UnsupportedValue,
+)
+from sai_proxy.openai_api.decoding import decode_field
+from sai_proxy.openai_api.kept_responses import Recalled, item_of
+from sai_proxy.openai_api.messages import MAX_MESSAGES
+from sai_proxy.openai_api.raw import Anything, is_given, kind_of
+from sai_proxy.openai_api.response_tools import ToolNames
+
+NOT_SHOWN = "[%s not shown: this model reads text only]"
+"""In place of an image in a tool's output. A refusal would end an agent's conversation for good, since the item
+stays in its history."""
+
+TEXT_PARTS = ("input_text", "output_text", "text", "summary_text", "reasoning_text")
+OTHER_PARTS = ("input_image", "input_file", "input_audio", "computer_screenshot", "image_url", "file")
+
+SILENT_ITEMS = frozenset(
+    {
+        "reasoning",
+        "compaction",
+        "context_compaction",
+        "compaction_trigger",
+        "additional_tools",
+        "configuration_update",
+        "web_search_call",
+        "file_search_call",
+        "image_generation_call",
+        "code_interpreter_call",
+        "computer_call",
+        "tool_search_call",
+        "tool_search_output",
+        "mcp_list_tools",
+        "mcp_approval_request",
+        "mcp_approval_response",
+    }
+)
+"""Items that another server has made, or that a client keeps for itself: nothing in them is for a model to read."""
+
+READ_ITEMS = (
+    "message",
+    "agent_message",
+    "function_call",
+    "function_call_output",
+    "custom_tool_call",
+    "custom_tool_call_output",
+    "local_shell_call",
+    "local_shell_call_output",
+    "item_reference",
+)
+
+
+class Part(Struct):
+    type: str
+    text: str | None = None
+    refusal: str | None = None
+    image_url: Anything = field(default_factory=Raw)
+
+
+class ItemKind(Struct):
+    type: str | None = None
+    role: str | None = None
+
+
+class MessageItem(Struct):
+    role: Literal["user", "assistant", "system", "developer"]
+    content: str | list[Part]
+
+
+class AgentMessageItem(Struct):
+    content: str | list[Part] = ""
+
+
+class FunctionCallItem(Struct):
+    call_id: str
+    name: str
+    arguments: str
+    namespace: str | None = None
+
+
+class CustomCallItem(Struct):
+    call_id: str
+    name: str
+    input: str
+    namespace: str | None = None
+
+
+class ShellCallItem(Struct):
+    call_id: str
+    action: Anything
+
+
+class OutputItem(Struct):
+    call_id: str
+    output: str | list[Part]
+
+
+class ReferenceItem(Struct):
+    id: str
+
+
+class PlacedItem(NamedTuple):
+    """An item, and where it stands in the request."""
+
+    path: str
+    item: Raw
+
+
+_items_decoder = msgspec.json.Decoder(list[Raw])
+_kind_decoder = msgspec.json.Decoder(ItemKind)
+_text_decoder = msgspec.json.Decoder(str)
+_message_decoder = msgspec.json.Decoder(MessageItem)
+_said_decoder = msgspec.json.Decoder(AgentMessageItem)
+_call_decoder = msgspec.json.Decoder(FunctionCallItem)
+_custom_decoder = msgspec.json.Decoder(CustomCallItem)
+_shell_decoder = msgspec.json.Decoder(ShellCallItem)
+_output_decoder = msgspec.json.Decoder(OutputItem)
+_reference_decoder = msgspec.json.Decoder(ReferenceItem)
+
+
+def place_items(raw: Raw, recalled: Recalled) -> list[PlacedItem]:
+    """The items of `input`, references replaced by what they refer to. Raises InvalidRequest."""
+    if kind_of(raw) not in ("string", "array"):
+        raise InvalidType({"expected": "string | array", "found": kind_of(raw)}, param="input")
+    if kind_of(raw) == "string":
+        message = {"role": "user", "content": decode_field(raw, _text_decoder, "input")}
+        return [PlacedItem("input", Raw(msgspec.json.encode(message)))]
+    items = decode_field(raw, _items_decoder, "input")
+    if len(items) > MAX_MESSAGES:
+        raise ArrayTooLong({"limit": MAX_MESSAGES}, param="input")
+    return [PlacedItem(path, _resolved(item, path, recalled)) for path, item in _with_paths(items)]
+
+
+def _with_paths(items: list[Raw]) -> list[PlacedItem]:
+    return [PlacedItem(f"input[{index}]", item) for index, item in enumerate(items)]
+
+
+def _resolved(item: Raw, path: str, recalled: Recalled) -> Raw:
+    if decode_field(item, _kind_decoder, path).type != "item_reference":
+        return item
+    name = decode_field(item, _reference_decoder, path).id
+    found = item_of(name, recalled)
+    if found is None:
+        raise ItemNotKept({"id": name[:100]}, param=path)
+    return found
+
+
+def read_items(items: list[PlacedItem], names: ToolNames) -> Conversation:
+    """The conversation in `items`. Raises InvalidRequest for what cannot be read as text, and for outputs that
+    answer no call."""
+    reading = _Reading(names)
+    for path, item in items:
+        reading.add(path, item)
+    reading.end_turn()
+    return tuple(reading.messages)
+
+
+class _Reading:
+    """A conversation while its items are read."""
+
+    def __init__(self, names: ToolNames) -> None:
+        self.messages: list[ChatMessage] = []
+        self._names = names
+        self._made: dict[str, ToolCall] = {}
+        self._said: tuple[str, ...] = ()
+        self._calls: list[ToolCall] = []
+
+    def add(self, path: str, item: Raw) -> None:
+        kind = decode_field(item, _kind_decoder, path)
+        match kind.type or ("message" if kind.role else None):
+            case "message":
+                self._message(path, item)
+            case "function_call":
+                call = decode_field(item, _call_decoder, path)
+                self._call(call.call_id, self._names.known(call.namespace, call.name), call.arguments, "function")
+            case "custom_tool_call":
+                custom = decode_field(item, _custom_decoder, path)
+                self._call(custom.call_id, self._names.known(custom.namespace, custom.name), custom.input, "custom")
+            case "local_shell_call":
+                shell = decode_field(item, _shell_decoder, path)
+                self._call(shell.call_id, "local_shell", bytes(shell.action).decode(), "function")
+            case "function_call_output" | "custom_tool_call_output" | "local_shell_call_output":
+                self._output(path, decode_field(item, _output_decoder, path))
+            case "agent_message":
+                self._agent_message(item)
+            case None:
+                raise MissingParameter(param=f"{path}.type")
+            case other if other not in SILENT_ITEMS:
+                raise UnsupportedValue({"allowed": ", ".join(READ_ITEMS)}, param=f"{path}.type")
+
+    def end_turn(self) -> None:
+        """What the assistant has said and called so far is one message."""
+        if self._said or self._calls:
+            self.messages.append(ChatMessage("assistant", self._said or ("",), tuple(self._calls)))
+            self._said, self._calls = (), []
+
+    def _message(self, path: str, item: Raw) -> None:
+        self.end_turn()
+        message = decode_field(item, _message_decoder, path)
+        parts = _parts(message.content, path)
+        if message.role == "assistant":
+            self._said = parts or ("",)
+        elif parts:
+            self.messages.append(ChatMessage("user" if message.role == "user" else "system", parts))
+
+    def _agent_message(self, item: Raw) -> None:
+        """What another agent of the client's has said; its shape is not documented, so no other is refused."""
+        try:
+            content = _said_decoder.decode(item).content
+        except msgspec.ValidationError:
+            return
+        text = "\n".join(map(_shown, content)) if isinstance(content, list) else content
+        if text:
+            self.end_turn()
+            self.messages.append(ChatMessage("user", (text,)))
+
+    def _call(self, id: str, name: str, arguments: str, kind: CallKind) -> None:
+        call = self._made[id] = ToolCall(id, name, arguments, kind)
+        self._calls.append(call)
+
+    def _output(self, path: str, item: OutputItem) -> None:
+        self.end_turn()
+        call = self._made.get(item.call_id)
+        if call is None:
+            given = item.call_id[:100]
+            raise InvalidValue(
+                {
+                    "problem_en": f"no tool call with the id '{given}' stands before this output",
+                    "problem_es": f"antes de este resultado no hay ninguna llamada con el id '{given}'",
+                },
+                param=f"{path}.call_id",
+            )
+        parts = item.output if isinstance(item.output, list) else [Part("input_text", item.output)]
+        self.messages.append(ChatMessage("tool", ("\n".join(map(_shown, parts)),), answers=call))
+
+
+def _parts(content: str | list[Part], path: str) -> tuple[str, ...]:
+    if isinstance(content, str):
+        return (content,)
+    return tuple(_text(part, f"{path}.content[{index}]") for index, part in enumerate(content))
+
+
+def _text(part: Part, path: str) -> str:
+    if part.type == "refusal":
+        return part.refusal or ""
+    if part.type in TEXT_PARTS:
+        if part.text is None:
+            raise MissingParameter(param=f"{path}.text")
+        return part.text
+    if part.type in OTHER_PARTS:
+        raise UnsupportedContent({"kind": part.type}, param=f"{path}.image_url" if is_given(part.image_url) else path)
+    raise UnsupportedValue({"allowed": ", ".join((*TEXT_PARTS, "refusal"))}, param=f"{path}.type")
+
+
+def _shown(part: Part) -> str:
+    """A part of a tool's output, for a model that reads text only."""
+    if part.type in TEXT_PARTS:
+        return part.text or ""
+    return NOT_SHOWN % ("file" if "file" in part.type else "image")

@@ -1,0 +1,133 @@
+"""The answers that are kept, each for who asked for it alone.
+
+A key holds whose it is, as a keyed hash: for everybody else the answer is not there. While the place where answers
+are kept cannot be reached, it is asked only now and then, so that nobody waits for it.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from sai_proxy.errors import StoreUnavailable
+from sai_proxy.openai_api.kept_responses import Kept, Recalled, References
+from sai_proxy.store.blobs import Blobs, BlobsUnavailable
+from sai_proxy.store.encoding import MAX_KEPT_BYTES, decode_kept, encode_kept, size_of
+
+logger = logging.getLogger(__name__)
+
+REST_S = 5.0
+"""How long an unreachable place is left alone."""
+
+INLINE_BYTES = 32 * 1024
+"""A longer answer is compressed in a thread: 1 MiB takes some 10 ms."""
+
+Hold = Callable[[int], None]
+"""Accounts for so many bytes. Raises ServerBusy."""
+
+
+class AnswerStore:
+    """on_use: told of each use, by operation and outcome, for metrics. now: a clock in seconds."""
+
+    def __init__(self, blobs: Blobs, *, now: Callable[[], float], on_use: Callable[[str, str], None]) -> None:
+        self._blobs = blobs
+        self._now = now
+        self._on_use = on_use
+        self._rests_until: float | None = None
+
+    @property
+    def failing(self) -> bool:
+        """Whether answers were out of reach when it was last tried."""
+        return self._rests_until is not None
+
+    @property
+    def held_bytes(self) -> int:
+        return self._blobs.held_bytes
+
+    async def recall(self, owner: str, wanted: References, hold: Hold) -> Recalled:
+        """What `wanted` refers to, as far as it is kept for `owner`. Raises StoreUnavailable."""
+        names = [*dict.fromkeys((*wanted.others, *([wanted.previous] if wanted.previous else [])))]
+        recalled = await self._read(owner, names, hold)
+        last = recalled.get(wanted.previous or "")
+        if last is not None:
+            earlier = [name for name in last.ancestors if name not in recalled]
+            if earlier:
+                recalled.update(await self._read(owner, earlier, hold))
+        return recalled
+
+    async def get(self, owner: str, name: str) -> Kept | None:
+        """One answer. Raises StoreUnavailable."""
+        return (await self._read(owner, [name], lambda _: None)).get(name)
+
+    async def keep(self, owner: str, kept: Kept) -> None:
+        """Keep an answer. Never fails: an answer that cannot be kept is one that is not."""
+        if size_of(kept) > MAX_KEPT_BYTES:
+            logger.warning("an answer is too long to be kept", extra={"bytes": size_of(kept)})
+            self._on_use("keep", "too_long")
+            return
+        if self._resting:
+            self._on_use("keep", "failed")
+            return
+        blob = encode_kept(kept) if size_of(kept) <= INLINE_BYTES else await asyncio.to_thread(encode_kept, kept)
+        try:
+            await self._blobs.write(_key(owner, kept.id), blob)
+        except BlobsUnavailable as exc:
+            self._failed("keep", exc)
+        else:
+            self._worked("keep", "ok")
+
+    async def forget(self, owner: str, name: str) -> bool:
+        """Delete an answer. Whether it was there. Raises StoreUnavailable."""
+        self._refuse_while_resting("forget")
+        try:
+            found = await self._blobs.delete(_key(owner, name))
+        except BlobsUnavailable as exc:
+            self._failed("forget", exc)
+            raise StoreUnavailable(retry_after_s=round(REST_S)) from exc
+        self._worked("forget", "ok" if found else "missing")
+        return found
+
+    async def close(self) -> None:
+        await self._blobs.close()
+
+    async def _read(self, owner: str, names: list[str], hold: Hold) -> dict[str, Kept]:
+        self._refuse_while_resting("recall")
+        try:
+            blobs = await self._blobs.read([_key(owner, name) for name in names])
+        except BlobsUnavailable as exc:
+            self._failed("recall", exc)
+            raise StoreUnavailable(retry_after_s=round(REST_S)) from exc
+        found: dict[str, Kept] = {}
+        for name, blob in zip(names, blobs, strict=True):
+            kept = None
+            if blob is not None:
+                kept = decode_kept(blob) if len(blob) <= INLINE_BYTES else await asyncio.to_thread(decode_kept, blob)
+            if kept is not None:
+                hold(size_of(kept))
+                found[name] = kept
+            self._worked("recall", "missing" if kept is None else "ok")
+        return found
+
+    @property
+    def _resting(self) -> bool:
+        return self._rests_until is not None and self._now() < self._rests_until
+
+    def _refuse_while_resting(self, operation: str) -> None:
+        if self._resting:
+            self._on_use(operation, "failed")
+            raise StoreUnavailable(retry_after_s=round(REST_S))
+
+    def _failed(self, operation: str, exc: BlobsUnavailable) -> None:
+        if self._rests_until is None:
+            logger.warning("kept answers are out of reach", extra={"detail": str(exc)})
+        self._rests_until = self._now() + REST_S
+        self._on_use(operation, "failed")
+
+    def _worked(self, operation: str, outcome: str) -> None:
+        if self._rests_until is not None:
+            logger.warning("kept answers are in reach again")
+            self._rests_until = None
+        self._on_use(operation, outcome)
+
+
+def _key(owner: str, name: str) -> str:
+    return f"sai-proxy:{owner}:{name}"

@@ -1,0 +1,30 @@
+"""Where values are kept under keys, for a while."""
+
+from typing import Protocol
+
+
+class BlobsUnavailable(Exception):
+    """The place where they are kept cannot be reached, or does not answer in time."""
+
+
+class Blobs(Protocol):
+    """Values by keys. Each expires some time after it was last written or read."""
+
+    async def read(self, keys: list[str]) -> list[bytes | None]:
+        """The values of these keys, None for those that are not there. Raises BlobsUnavailable."""
+        ...
+
+    async def write(self, key: str, value: bytes) -> None:
+        """Raises BlobsUnavailable."""
+        ...
+
+    async def delete(self, key: str) -> bool:
+        """Whether it was there. Raises BlobsUnavailable."""
+        ...
+
+    async def close(self) -> None: ...
+
+    @property
+    def held_bytes(self) -> int:
+        """What is held in this process."""
+        ...

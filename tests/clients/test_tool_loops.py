@@ -25,7 +25,7 @@ import pydantic_ai
 from langchain_core.messages import HumanMessage, ToolMessage
 from langchain_openai import ChatOpenAI
 from pydantic import BaseModel
-from pydantic_ai.models.openai import OpenAIChatModel
+from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
 from pydantic_ai.providers.openai import OpenAIProvider
 
 QUESTION = "What is the weather in Rome?"
@@ -40,6 +40,8 @@ class Trip(BaseModel):
 
 def play(system: str, history: str) -> str:
     """A model that calls a tool named for what it gives, and answers when it has the result."""
+    if "- transfer_to_meteorologist(" in system and "Result of transfer" not in history:
+        return json.dumps({"tool_calls": [{"name": "transfer_to_meteorologist", "arguments": {}}]})
     if "Result of get_weather" in history:
         return ANSWER if WEATHER in history else "What was that?"
     if "- get_weather(" in system:
@@ -91,9 +93,23 @@ def test_openai_python_parses_strict_tools(base_url: str) -> None:
     assert call.function.parsed_arguments == Trip(city="Rome", days=2)
 
 
+def test_openai_python_parses_what_responses_give(base_url: str) -> None:
+    client = openai.OpenAI(base_url=base_url, api_key=KEY, max_retries=0, _strict_response_validation=True)
+    parsed = client.responses.parse(model="sai-model", input="Plan a trip.", text_format=Trip)
+    assert parsed.output_parsed == Trip(city="Rome", days=2)
+    with client.responses.stream(model="sai-model", input="Plan a trip.", text_format=Trip) as stream:
+        assert stream.get_final_response().output_parsed == Trip(city="Rome", days=2)
+    tool: Any = openai.pydantic_function_tool(Trip)
+    flat: Any = {"type": "function", **tool["function"]}
+    called: Any = client.responses.parse(model="sai-model", input="Plan a trip.", tools=[flat])
+    (call,) = called.output
+    assert Trip.model_validate_json(call.arguments) == Trip(city="Rome", days=2)
+
+
+@pytest.mark.parametrize("responses", [False, True])
 @pytest.mark.parametrize("stream", [False, True])
-def test_langchain_binds_tools(base_url: str, stream: bool) -> None:
-    chat = ChatOpenAI(base_url=base_url, api_key=KEY, model="sai-model", max_retries=0)
+def test_langchain_binds_tools(base_url: str, stream: bool, responses: bool) -> None:
+    chat = ChatOpenAI(base_url=base_url, api_key=KEY, model="sai-model", max_retries=0, use_responses_api=responses)
     bound = chat.bind_tools([get_weather])
     question = HumanMessage(QUESTION)
 
@@ -110,25 +126,31 @@ def test_langchain_binds_tools(base_url: str, stream: bool) -> None:
     (call,) = first.tool_calls
     assert (call["name"], call["args"]) == ("get_weather", {"city": "Rome"})
     result = ToolMessage(get_weather(**call["args"]), tool_call_id=call["id"])
-    assert ask([question, first, result]).content == ANSWER
+    assert ask([question, first, result]).text == ANSWER
 
 
-def test_langchain_gives_structured_output(base_url: str) -> None:
-    chat = ChatOpenAI(base_url=base_url, api_key=KEY, model="sai-model", max_retries=0)
+@pytest.mark.parametrize("responses", [False, True])
+def test_langchain_gives_structured_output(base_url: str, responses: bool) -> None:
+    chat = ChatOpenAI(base_url=base_url, api_key=KEY, model="sai-model", max_retries=0, use_responses_api=responses)
     for method in ("json_schema", "function_calling"):
         assert chat.with_structured_output(Trip, method=method).invoke("Plan a trip.") == Trip(city="Rome", days=2)
 
 
-def agents_model(base_url: str) -> Any:
+BOTH = pytest.mark.parametrize("api", ["OpenAIChatCompletionsModel", "OpenAIResponsesModel"])
+"""The second is the Agents SDK's default."""
+
+
+def agents_model(base_url: str, api: str) -> Any:
     agents.set_tracing_disabled(True)
     client = openai.AsyncOpenAI(base_url=base_url, api_key=KEY, max_retries=0)
-    return agents.OpenAIChatCompletionsModel(model="sai-model", openai_client=client)
+    return getattr(agents, api)(model="sai-model", openai_client=client)
 
 
+@BOTH
 @pytest.mark.parametrize("stream", [False, True])
-def test_the_agents_sdk_runs_tools(base_url: str, stream: bool) -> None:
+def test_the_agents_sdk_runs_tools(base_url: str, stream: bool, api: str) -> None:
     async def run() -> str:
-        agent = agents.Agent(name="a", model=agents_model(base_url), tools=[agents.function_tool(get_weather)])
+        agent = agents.Agent(name="a", model=agents_model(base_url, api), tools=[agents.function_tool(get_weather)])
         if not stream:
             return str((await agents.Runner.run(agent, QUESTION)).final_output)
         running = agents.Runner.run_streamed(agent, QUESTION)
@@ -139,16 +161,29 @@ def test_the_agents_sdk_runs_tools(base_url: str, stream: bool) -> None:
     assert asyncio.run(run()) == ANSWER
 
 
-def test_the_agents_sdk_gives_an_output_type(base_url: str) -> None:
+@BOTH
+def test_the_agents_sdk_gives_an_output_type(base_url: str, api: str) -> None:
     async def run() -> Any:
-        agent = agents.Agent(name="a", model=agents_model(base_url), output_type=Trip)
+        agent = agents.Agent(name="a", model=agents_model(base_url, api), output_type=Trip)
         return (await agents.Runner.run(agent, "Plan a trip.")).final_output
 
     assert asyncio.run(run()) == Trip(city="Rome", days=2)
 
 
-def test_pydantic_ai_runs_tools_and_gives_an_output_type(base_url: str) -> None:
-    model = OpenAIChatModel("sai-model", provider=OpenAIProvider(base_url=base_url, api_key=KEY))
+@BOTH
+def test_the_agents_sdk_hands_off(base_url: str, api: str) -> None:
+    async def run() -> Any:
+        model = agents_model(base_url, api)
+        expert = agents.Agent(name="meteorologist", model=model, tools=[agents.function_tool(get_weather)])
+        result = await agents.Runner.run(agents.Agent(name="a", model=model, handoffs=[expert]), QUESTION)
+        return result.last_agent.name, result.final_output
+
+    assert asyncio.run(run()) == ("meteorologist", ANSWER)
+
+
+@pytest.mark.parametrize("kind", [OpenAIChatModel, OpenAIResponsesModel])
+def test_pydantic_ai_runs_tools_and_gives_an_output_type(base_url: str, kind: Any) -> None:
+    model = kind("sai-model", provider=OpenAIProvider(base_url=base_url, api_key=KEY))
     agent = pydantic_ai.Agent(model, tools=[get_weather])
     assert agent.run_sync(QUESTION).output == ANSWER
     assert pydantic_ai.Agent(model, output_type=Trip).run_sync("Plan a trip.").output == Trip(city="Rome", days=2)
@@ -161,6 +196,22 @@ def test_instructor_in_its_modes(base_url: str, mode: str) -> None:
     messages: Any = [{"role": "user", "content": "Plan a trip."}]
     trip = client.chat.completions.create(model="sai-model", messages=messages, response_model=Trip, max_retries=1)
     assert trip.model_dump() == {"city": "Rome", "days": 2}
+
+
+@needs_node
+@pytest.mark.parametrize("action", ["steps", "stream-steps", "object"])
+def test_the_ai_sdk_runs_tools_by_its_default(base_url: str, action: str) -> None:
+    run = subprocess.run(
+        ["node", "ai-sdk-responses.mjs", action, base_url, KEY, QUESTION],
+        cwd=Path(__file__).parent / "node",
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    expected = {"city": "Rome", "days": 2} if action == "object" else {"text": ANSWER, "steps": 2}
+    assert json.loads(run.stdout) == expected, run.stderr
 
 
 @needs_node

@@ -1,6 +1,7 @@
 """Every answer that a client's test provokes, checked against OpenAI's schemas where it is made."""
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -8,9 +9,10 @@ from typing import Any
 import pytest
 
 from sai_proxy.http import error_responses
-from sai_proxy.openai_api import failures
+from sai_proxy.openai_api import answer_format
 from sai_proxy.openai_api.chat_answer import ChatAnswer
 from sai_proxy.openai_api.completion_answer import TextAnswer
+from sai_proxy.openai_api.response_answer import ResponseAnswer
 from tests.support import check_schema, read_events
 
 
@@ -19,7 +21,7 @@ def checked(function: Callable[..., bytes], schema: str, counter: list[int], *, 
 
     def check(*arguments: Any, **options: Any) -> bytes:
         result = function(*arguments, **options)
-        documents = read_events(result.decode()) if events else [json.loads(result)]
+        documents = read_events(_untyped(result)) if events else [json.loads(result)]
         for document in documents:
             if document != "[DONE]":
                 check_schema(schema, document)
@@ -27,6 +29,11 @@ def checked(function: Callable[..., bytes], schema: str, counter: list[int], *, 
         return result
 
     return check
+
+
+def _untyped(events: bytes) -> str:
+    """The events without the line that names their type."""
+    return re.sub(r"^event: .*\n", "", events.decode(), flags=re.MULTILINE)
 
 
 @contextmanager
@@ -39,6 +46,10 @@ def every_answer_checked() -> Iterator[list[int]]:
             for name in ("opening", "delta", "finish", "closing"):
                 chunk = checked(getattr(answer, name), f"{schema}_chunk", counter, events=True)
                 patch.setattr(answer, name, chunk)
-        for module in (failures, error_responses):
+        patch.setattr(ResponseAnswer, "whole", checked(ResponseAnswer.whole, "response", counter, events=False))
+        for name in ("opening", "delta", "begin_call", "arguments", "end_call", "finish", "closing", "failure"):
+            event = checked(getattr(ResponseAnswer, name), "response_stream_event", counter, events=True)
+            patch.setattr(ResponseAnswer, name, event)
+        for module in (answer_format, error_responses):
             patch.setattr(module, "error_body", checked(module.error_body, "error", counter, events=False))
         yield counter

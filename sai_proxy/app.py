@@ -24,7 +24,7 @@ from sai_proxy.openai_api.endpoints import Endpoint, chat_completions, completio
 from sai_proxy.openai_api.failures import FailurePolicy
 from sai_proxy.openai_api.fields import route_of
 from sai_proxy.openai_api.kept_responses import STAMP_DIGITS
-from sai_proxy.openai_api.models import model_body, models_body
+from sai_proxy.openai_api.models import model_body, models_body, models_body_for_codex
 from sai_proxy.openai_api.openapi import Health
 from sai_proxy.openai_api.responses_endpoint import ResponsesEndpoint
 from sai_proxy.relay.handler import answer_handler
@@ -255,9 +255,11 @@ def _finish_headers(always: dict[str, str]) -> Callable[[web.Request, web.Stream
 def _model_handlers(settings: Settings) -> tuple[Handler, Handler]:
     created = int(time.time())
     listing = models_body(settings.models, created)
+    for_codex = models_body_for_codex(settings.models, created, settings.context_limit_tokens)
 
-    async def list_models(_: web.Request) -> web.Response:
-        return web.Response(body=listing, content_type="application/json")
+    async def list_models(request: web.Request) -> web.Response:
+        body = for_codex if "client_version" in request.query else listing
+        return web.Response(body=body, content_type="application/json")
 
     async def get_model(request: web.Request) -> web.Response:
         name = request.match_info["id"]

@@ -39,8 +39,15 @@ def timeout_facts(seconds: float) -> dict[str, str]:
     return {"within_es": f" (máximo: {seconds:g} s)", "within_en": f" (limit: {seconds:g} s)"}
 
 
+def second_ask_facts(*, asked_again: bool) -> dict[str, str]:
+    """Facts for what the model did not do: whether it was asked twice."""
+    if not asked_again:
+        return {"again_es": "", "again_en": ""}
+    return {"again_es": ", tampoco al pedírselo por segunda vez", "again_en": ", not even when asked a second time"}
+
+
 class Facts(dict[str, str | int]):
     """A wording must never fail: what is optional is left out, and what was forgotten shows."""
 
     def __missing__(self, name: str) -> str:
-        return "" if name.startswith(("size_", "within_", "own_key_")) else "?"
+        return "" if name.startswith(("size_", "within_", "own_key_", "again_")) else "?"

@@ -14,6 +14,7 @@ from sai_proxy import errors
 from sai_proxy.conversation.chat import Usage
 from sai_proxy.conversation.events import CallArguments, CallBegin, Event
 from sai_proxy.conversation.offer import OutputFormat, Toolset
+from sai_proxy.errors.wording import second_ask_facts
 from sai_proxy.http.ids import random_hex
 from sai_proxy.sai_api.upstream import Reply
 from sai_proxy.telemetry.record import RequestRecord
@@ -187,17 +188,17 @@ class EmulatedReply:
 
     def _failure(self) -> tuple[errors.ProxyError | None, str] | None:
         """What the answer lacks: as an error, unless it may go out as it is, and as words for the model."""
-        demand = self._demand
+        demand, twice = self._demand, second_ask_facts(asked_again=self._asked_again)
         if demand.call_required and not self._called:
             assert demand.toolset is not None
             wanted = ", ".join(tool.name for tool in demand.toolset.offered[:5])
-            return errors.ToolChoiceDisobeyed({"wanted": wanted}), ask_again_for_call(demand.toolset)
+            return errors.ToolChoiceDisobeyed({"wanted": wanted, **twice}), ask_again_for_call(demand.toolset)
         if self._misread and demand.toolset is not None and demand.output is None:
             return None, ask_again_for_known_tool(demand.toolset)
         problem = self._problem_of_calls() or self._problem_of_json()
         if problem is None:
             return None
-        return errors.OutputMismatch({"problem": problem}, detail=problem), ask_again_for_json(problem)
+        return errors.OutputMismatch({"problem": problem, **twice}, detail=problem), ask_again_for_json(problem)
 
     def _problem_of_calls(self) -> str | None:
         """Of arguments that have to fit their schema."""

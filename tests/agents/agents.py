@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,26 +114,15 @@ def _prepare_aider(folder: Path, base_url: str, key: str) -> Environment:
     return {"OPENAI_API_BASE": base_url, "OPENAI_API_KEY": key, "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
 
 
-_CODEX = """model = "sai-model"
-model_provider = "sai"
-model_context_window = 128000
-web_search = "disabled"
-
-[model_providers.sai]
-name = "SAI"
-base_url = "{base_url}"
-env_key = "SAI_API_KEY"
-wire_api = "responses"
-request_max_retries = 0
-stream_max_retries = 1
-"""
-"""As the README prints it."""
+_CODEX = re.search(r"```toml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+"""The README's settings."""
 
 
 def _prepare_codex(folder: Path, base_url: str, key: str) -> Environment:
     home = folder.parent / "home" / ".codex"
     home.mkdir(exist_ok=True)
-    (home / "config.toml").write_text(_CODEX.format(base_url=base_url))
+    assert _CODEX is not None
+    (home / "config.toml").write_text(_CODEX[1].replace("http://localhost:4000/v1", base_url))
     return {"SAI_API_KEY": key}
 
 

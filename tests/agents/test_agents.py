@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sai_proxy.simulator import simulator
-from tests.agents.agents import AIDER, CONTINUE, MINI, OPENCODE, Agent
+from tests.agents.agents import AIDER, CODEX, CONTINUE, MINI, OPENCODE, Agent
 from tests.agents.scripted_sai import Script, scripted_sai
 from tests.support import running_proxy
 
@@ -58,7 +58,17 @@ def aider_script(folder: Path) -> Script:
     return lambda system, history: "hola.txt\n```\nhola\n```\n"
 
 
+def codex_script(folder: Path) -> Script:
+    def say(system: str, history: str) -> str:
+        if MARK in history:
+            return "Hecho: hola.txt"
+        return call("exec_command", cmd="printf hola > hola.txt && echo A$((40+2))B")
+
+    return say
+
+
 AGENTS = {
+    "codex": (CODEX, codex_script),
     "opencode": (OPENCODE, opencode_script),
     "continue": (CONTINUE, continue_script),
     "mini-swe-agent": (MINI, mini_script),

@@ -1,7 +1,7 @@
 """JSON body to typed value, with every fault named in OpenAI's words and at OpenAI's path."""
 
 import re
-from codecs import BOM_UTF8
+from codecs import BOM_UTF8, getincrementaldecoder
 from typing import TypeVar
 
 import msgspec
@@ -38,6 +38,7 @@ _SINGLE = (b"model", b"messages", b"prompt")
 _BLANKS = b" \t\r\n"
 _fields_decoder = msgspec.json.Decoder(dict[str, Raw])
 _UNCOUNTED_BYTES = 256 * 1024
+_PIECE_BYTES = 64 * 1024
 
 
 def decode_body(body: bytes | bytearray, decoder: "msgspec.json.Decoder[T]") -> T:
@@ -51,8 +52,21 @@ def decode_body(body: bytes | bytearray, decoder: "msgspec.json.Decoder[T]") -> 
                 "problem_es": f"contiene más de {MAX_STRINGS} cadenas",
             }
         )
+    _check_utf8(body)
     _refuse_duplicates(body)
     return _decode(body, decoder, "")
+
+
+def _check_utf8(body: bytes | bytearray) -> None:
+    """Raises MalformedJson. The decoder does not look at what it leaves as it is, which may be passed on or told
+    back. Piece by piece, since the text of a long body may take four times its bytes."""
+    decoder, view = getincrementaldecoder("utf-8")(), memoryview(body)
+    try:
+        for at in range(0, len(view), _PIECE_BYTES):
+            decoder.decode(view[at : at + _PIECE_BYTES])
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError as exc:
+        raise MalformedJson(_problem("not UTF-8")) from exc
 
 
 def _refuse_duplicates(body: bytes | bytearray) -> None:

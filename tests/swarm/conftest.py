@@ -7,6 +7,7 @@ probes and updates. `tests/operations/test_stack_file.py` looks at what is left 
 """
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -138,3 +139,24 @@ def monitoring_images(handbook: Handbook, tmp_path_factory: pytest.TempPathFacto
     idle = f'FROM {base}\nCMD ["python", "-c", "import signal; signal.pause()"]\n'
     docker("build", "-t", "no-grafana:swarm-test", "-", input=idle)
     return {"PROMETHEUS_IMAGE": "prometheus:swarm-test", "GRAFANA_IMAGE": "no-grafana:swarm-test"}
+
+
+@pytest.fixture(scope="session")
+def answers_image(handbook: Handbook, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The name of an image with this machine's Redis, started as Valkey's official one is."""
+    program, base = shutil.which("valkey-server") or shutil.which("redis-server"), os.environ.get("PYTHON_IMAGE")
+    if program is None or base is None:
+        handbook.excuse("kept-answers.yml")
+        pytest.skip("needs redis-server on this machine, and PYTHON_IMAGE of the same system")
+    folder = tmp_path_factory.mktemp("answers")
+    shutil.copy(program, folder / "server")
+    (folder / "lib").mkdir()
+    linked = subprocess.run(["ldd", program], capture_output=True, text=True, check=True).stdout
+    for library in re.findall(r"=> (/\S+)", linked):
+        shutil.copy(library, folder / "lib")
+    (folder / "Dockerfile").write_text(
+        f"FROM {base}\nCOPY lib /lib-of-server\nENV LD_LIBRARY_PATH=/lib-of-server\nCOPY server /bin/server\n"
+        'ENTRYPOINT ["/bin/server"]\n'
+    )
+    docker("build", "-t", "answers:swarm-test", str(folder))
+    return "answers:swarm-test"

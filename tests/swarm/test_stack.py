@@ -156,6 +156,40 @@ def test_a_replica_is_confined(stack: None) -> None:
     assert docker("exec", "-u", "0", container, "find", "/", "-xdev", "-path", "*/.cache/pip/*", "-type", "f") == ""
 
 
+TURNS = """
+import http.client, json, socket, sys
+addresses = sorted({found[4][0] for found in socket.getaddrinfo("sai_llm", 4000)})
+
+def ask(address, **fields):
+    connection = http.client.HTTPConnection(address, 4000, timeout=40)
+    body = {"model": "sai-model", **fields}
+    connection.request("POST", "/v1/responses", json.dumps(body), {"Content-Type": "application/json"})
+    return json.loads(connection.getresponse().read())
+
+first = ask(addresses[0], input="[[answer=A42B]]one")
+second = ask(addresses[1], input="[[echo]]two", previous_response_id=first["id"])
+print(json.dumps([len(addresses), first, second]))
+"""
+
+
+def test_a_conversation_goes_on_at_another_replica(
+    inside: Callable[..., str], handbook: Handbook, answers_image: str
+) -> None:
+    """With the store of the handbook; without it each answer belongs to nobody."""
+    _, first, _ = json.loads(inside(TURNS))
+    assert first["store"] is False
+    handbook.env["ANSWERS_IMAGE"] = answers_image
+    before = set(containers(SERVICE))
+    handbook.block("docker stack deploy --with-registry-auth -c docker-stack.yml -c deploy/swarm/kept")
+    wait_for(lambda: len(containers(SERVICE)) == REPLICAS and not before & set(containers(SERVICE)), 120, "an update")
+    wait_for(lambda: containers("sai_llm_answers", healthy=False), 60, "a running store")
+    replicas, first, second = json.loads(inside(TURNS))
+    assert replicas == REPLICAS
+    assert first["store"] is True
+    told = json.loads(second["output"][0]["content"][0]["text"])
+    assert "A42B" in [message["content"] for message in told["chatMessages"]]
+
+
 def test_prometheus_in_the_swarm_scrapes_every_replica(
     stack: None, handbook: Handbook, monitoring_images: dict[str, str]
 ) -> None:

@@ -196,6 +196,14 @@ def test_what_cannot_be_honoured_is_named_with_its_place(
     assert caught.value.param == param
 
 
+@pytest.mark.parametrize("wrong", [b'"tools":[{"type":"x","\xff":1}]', b'"metadata":{"a":"\x80"}', b'"other":"\xc3"'])
+def test_bytes_that_are_no_utf8_are_refused_wherever_they_stand(wrong: bytes) -> None:
+    """They would be told back, or passed on, as they are."""
+    endpoint = ResponsesEndpoint(MODELS, lambda: (DIGITS, 1), keeps=True)
+    with pytest.raises(errors.MalformedJson):
+        endpoint.parse(b'{"model":"sai-model","input":"x",' + wrong + b"}")
+
+
 def test_what_clients_send_unasked_passes() -> None:
     chat = read(
         "x",

@@ -1,0 +1,152 @@
+import gc
+import random
+import tracemalloc
+import zlib
+
+import pytest
+from msgspec import Raw
+
+from sai_proxy.errors import ServerBusy, StoreUnavailable
+from sai_proxy.openai_api.kept_responses import Kept, References
+from sai_proxy.store.answer_store import REST_S, AnswerStore
+from sai_proxy.store.blobs import BlobsUnavailable
+from sai_proxy.store.encoding import MAX_KEPT_BYTES, decode_kept, encode_kept
+from sai_proxy.store.memory import MemoryBlobs
+
+
+class Failing(MemoryBlobs):
+    """Counts how often it was asked, and fails while `down`."""
+
+    def __init__(self) -> None:
+        super().__init__(max_bytes=10**8, expiry_s=1e9, now=lambda: 0)
+        self.down = False
+        self.asked = 0
+
+    def _ask(self) -> None:
+        self.asked += 1
+        if self.down:
+            raise BlobsUnavailable("down")
+
+    async def read(self, keys: list[str]) -> list[bytes | None]:
+        self._ask()
+        return await super().read(keys)
+
+    async def write(self, key: str, value: bytes) -> None:
+        self._ask()
+        await super().write(key, value)
+
+
+class World:
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.uses: list[tuple[str, str]] = []
+        self.blobs = Failing()
+        self.store = AnswerStore(
+            self.blobs, now=lambda: self.now, on_use=lambda operation, outcome: self.uses.append((operation, outcome))
+        )
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def answer(name: str, *ancestors: str, size: int = 10) -> Kept:
+    return Kept(name, Raw(b'"' + b"x" * size + b'"'), Raw(b"[]"), ancestors)
+
+
+def ignore(size: int) -> None:
+    """Accounts for nothing."""
+
+
+async def test_an_answer_is_recalled_with_its_ancestors(world: World) -> None:
+    for kept in (answer("a"), answer("b", "a"), answer("c", "a", "b"), answer("x")):
+        await world.store.keep("me", kept)
+    recalled = await world.store.recall("me", References("c", ("x",)), ignore)
+    assert set(recalled) == {"a", "b", "c", "x"}
+    assert bytes(recalled["b"].response) == bytes(answer("b").response)
+    assert await world.store.recall("another", References("c", ("x",)), ignore) == {}
+
+
+async def test_what_is_recalled_is_accounted_for(world: World) -> None:
+    await world.store.keep("me", answer("a", size=5_000))
+    sizes: list[int] = []
+    await world.store.recall("me", References("a"), sizes.append)
+    assert sum(sizes) > 5_000
+
+    def refuse(size: int) -> None:
+        raise ServerBusy
+
+    with pytest.raises(ServerBusy):
+        await world.store.recall("me", References("a"), refuse)
+
+
+async def test_a_place_that_is_down_costs_what_it_holds_and_is_left_alone_for_a_while(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    await world.store.keep("me", answer("a"))
+    world.blobs.down = True
+    await world.store.keep("me", answer("b"))
+    assert world.store.failing
+    for _ in range(3):
+        await world.store.keep("me", answer("c"))
+        with pytest.raises(StoreUnavailable):
+            await world.store.get("me", "a")
+        with pytest.raises(StoreUnavailable):
+            await world.store.forget("me", "a")
+    assert world.blobs.asked == 2
+    assert [use for use in world.uses if use[1] == "failed"] == world.uses[1:]
+    world.blobs.down = False
+    world.now += REST_S
+    assert await world.store.get("me", "a") is not None
+    assert [world.store.failing] == [False]
+    assert [record.message for record in caplog.records] == [
+        "kept answers are out of reach",
+        "kept answers are in reach again",
+    ]
+
+
+async def test_an_answer_that_is_too_long_is_not_kept(world: World) -> None:
+    await world.store.keep("me", answer("a", size=MAX_KEPT_BYTES))
+    assert world.uses == [("keep", "too_long")]
+    assert world.blobs.asked == 0
+
+
+async def test_a_long_answer_is_kept(world: World) -> None:
+    kept = answer("a", size=3_000_000)
+    await world.store.keep("me", kept)
+    assert world.store.held_bytes < 100_000
+    again = await world.store.get("me", "a")
+    assert again is not None
+    assert bytes(again.response) == bytes(kept.response)
+
+
+async def test_ten_thousand_answers_take_no_more_than_they_may() -> None:
+    """Memory as the allocator sees it, keys and objects included: text that does not compress, in two lengths."""
+    most = 4 * 1024 * 1024
+    store = AnswerStore(MemoryBlobs(max_bytes=most, expiry_s=1e9, now=lambda: 0), now=lambda: 0, on_use=lambda *_: None)
+    noise = random.Random(7)
+    gc.collect()
+    tracemalloc.start()
+    try:
+        for number in range(10_000):
+            text = b'"' + noise.randbytes(200 if number % 2 else 2_000).hex().encode() + b'"'
+            await store.keep("owner", Kept(f"resp_{number:048x}", Raw(text), Raw(b"[]"), ()))
+        gc.collect()
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most / 2 < taken < 1.1 * most
+    assert store.held_bytes <= most
+
+
+@pytest.mark.parametrize(
+    "blob", [b"", b"\x02", b"\x01garbage", encode_kept(answer("a"))[:-9], b"\x02" + encode_kept(answer("a"))[1:]]
+)
+def test_bytes_of_another_version_or_of_nobody_are_no_answer(blob: bytes) -> None:
+    assert decode_kept(blob) is None
+
+
+def test_a_bomb_is_no_answer() -> None:
+    bomb = b"\x01" + zlib.compress(b'{"id":"' + b"x" * (3 * MAX_KEPT_BYTES) + b'"}')
+    assert decode_kept(bomb) is None

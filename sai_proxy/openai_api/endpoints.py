@@ -70,9 +70,13 @@ class Glimpse(msgspec.Struct):
         return bytes(self.stream) == b"true"
 
     def model_or(self, default: str) -> str:
-        """The model's name, if it has one of a sensible length."""
-        named = kind_of(self.model) == "string" and len(self.model) <= _MAX_MODEL_BYTES
-        return msgspec.json.decode(self.model, type=str) if named else default
+        """The model's name, if it has a readable one of a sensible length."""
+        if kind_of(self.model) != "string" or len(self.model) > _MAX_MODEL_BYTES:
+            return default
+        try:
+            return msgspec.json.decode(self.model, type=str)
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            return default
 
 
 _glimpser = msgspec.json.Decoder(Glimpse)

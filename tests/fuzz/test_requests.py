@@ -112,6 +112,7 @@ bodies = st.one_of(
 @example(b"\xef\xbb\xbf")
 @example(b"[" * 100_000)
 @example(b'{"model":' + b'{"a":' * 50_000)
+@example(b'{"model": "\x80sai-model", "messages": []}')
 @example(b'{"model": "sai-model", "messages": [{"role": "user", "content": "\\ud800"}]}')
 def test_decoding_raises_nothing_but_what_a_client_is_told(body: bytes) -> None:
     user_key_in(body)

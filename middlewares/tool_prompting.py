@@ -1,4 +1,4 @@
-"""Puts what concerns tools and JSON into the conversation as text, for a road that only writes text.
+"""Puts what concerns tools and JSON into the conversation as text, as far as the road cannot do it by itself.
 
 Reads and replaces CHAT_REQUEST. Stands before the guard, which shall measure what SAI gets; the relay reads
 the answer back.
@@ -14,9 +14,7 @@ from sai_proxy.keys import CHAT_REQUEST
 from sai_proxy.tools.asking import as_text
 
 
-def tool_prompting_middleware(*, template_has_tools: bool = False) -> Middleware:
-    """template_has_tools: whether the template has an input for tools, and instructions of its own."""
-
+def tool_prompting_middleware() -> Middleware:
     @web.middleware
     async def tool_prompting(request: web.Request, handler: Handler) -> web.StreamResponse:
         prompt(request)
@@ -25,8 +23,7 @@ def tool_prompting_middleware(*, template_has_tools: bool = False) -> Middleware
     def prompt(request: web.Request) -> None:
         """Nothing of it stays in a frame that waits for the answer."""
         chat = request[CHAT_REQUEST]
-        toolset = None if template_has_tools else chat.toolset
-        told = tuple(as_text(conversation, toolset, chat.output) for conversation in chat.conversations)
+        told = tuple(as_text(c, chat.toolset, chat.output, chat.route.can.tools) for c in chat.conversations)
         if any(map(is_not, told, chat.conversations)):
             request[CHAT_REQUEST] = replace(chat, conversations=told)
 

@@ -29,6 +29,7 @@ from sai_proxy.openai_api.openapi import Health
 from sai_proxy.openai_api.responses_endpoint import ResponsesEndpoint
 from sai_proxy.relay.handler import answer_handler
 from sai_proxy.sai_api.client import SaiClient
+from sai_proxy.sai_api.roads import make_roads
 from sai_proxy.sai_api.sockets import tls_setting
 from sai_proxy.store.opening import open_store
 from sai_proxy.stored_responses import delete_response, get_response, list_input_items
@@ -144,7 +145,7 @@ def _what_is_asked(settings: Settings, endpoint: Endpoint, tracing: Tracing | No
         *([middlewares.answer_store_middleware(endpoint)] if endpoint.keeps else []),
         middlewares.chat_body_middleware(endpoint),
         *([middlewares.ide_unwrap_middleware()] if settings.ide_unwrap else []),
-        middlewares.tool_prompting_middleware(template_has_tools="tools" in settings.sai_template_inputs),
+        middlewares.tool_prompting_middleware(),
         middlewares.context_length_middleware(settings.context_limit_tokens),
         *([middlewares.inference_tracing_middleware(tracing, endpoint.operation)] if tracing else []),
     ]
@@ -168,8 +169,8 @@ def _sai(settings: Settings, tracing: Tracing | None) -> Callable[[web.Applicati
             max_retries=settings.max_retries,
             retry_statuses=settings.retry_statuses,
             max_answer_bytes=settings.max_answer_bytes,
-            template_inputs=settings.sai_template_inputs,
-            targets={route.template_id for route in settings.models.values()},
+            roads=make_roads(settings.sai_template_inputs),
+            targets={route.name for route in settings.models.values()},
             tls=tls_setting(verify=settings.sai_tls_verify, ca_file=settings.sai_ca_file),
             trace_configs=[tracing.client_trace_config()] if tracing else None,
         )

@@ -18,6 +18,8 @@ from sai_proxy.configuration.settings import DEFAULT_PORT, Settings
 from sai_proxy.conversation.chat import Route
 from sai_proxy.credentials import Credential, make_credential
 from sai_proxy.errors import CredentialUnusable
+from sai_proxy.sai_api.road import Road
+from sai_proxy.sai_api.roads import DEFAULT_ROAD, make_roads
 
 T = TypeVar("T")
 
@@ -77,9 +79,11 @@ COMPOSED_VARIABLES = (
 )
 VARIABLES = frozenset({*PLAIN_VARIABLES, *COMPOSED_VARIABLES})
 
-_MODEL = re.compile(r"(?P<name>[^=@]+)(?:=(?P<template>[^=@]*))?(?:@(?P<override>[^@]+))?")
+_MODEL = re.compile(r"(?P<name>[^=@]+)(?:=(?:(?P<road>[a-z]+):)?(?P<target>[^=@]*))?(?:@(?P<override>[^@]+))?")
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s,]+")
 _TEMPLATE_ID = re.compile(r"[A-Za-z0-9_-]+")
+_UNKNOWN_TEMPLATE = "unset"
+"""In place of SAI_TEMPLATE_ID where it is missing, which is a fault of its own."""
 
 
 class ConfigurationFault(Exception):
@@ -134,13 +138,18 @@ class _Reader:
     def read(self) -> Settings:
         values: dict[str, Any] = self._plain()
         values["sai_url"] = self._required("SAI_URL", _read_url, "an http:// or https:// address without user name")
-        values["sai_template_id"] = self._required("SAI_TEMPLATE_ID", _read_template_id, "letters, digits, - and _")
-        values["models"] = self._models(values["sai_template_id"] or "")
+        if "SAI_TEMPLATE_INPUTS" in self.environ:
+            values["sai_template_inputs"] = self._template_inputs(self.environ["SAI_TEMPLATE_INPUTS"])
+        roads = make_roads(values.get("sai_template_inputs", REQUIRED_INPUTS))
+        values["sai_template_id"] = self._template_id()
+        values["models"] = self._models(values["sai_template_id"] or "", roads)
+        if "SAI_TEMPLATE_ID" not in self.environ and any(
+            r.target == _UNKNOWN_TEMPLATE for r in values["models"].values()
+        ):
+            self.faults.append("SAI_TEMPLATE_ID: not set; allowed: letters, digits, - and _")
         values["system_key"] = self._credential("SAI_KEY", cookie=False)
         values["system_cookie"] = self._credential("SAI_COOKIE", cookie=True)
         values["access_tokens"] = self._access_tokens()
-        if "SAI_TEMPLATE_INPUTS" in self.environ:
-            values["sai_template_inputs"] = self._template_inputs(self.environ["SAI_TEMPLATE_INPUTS"])
         if "RETRY_STATUSES" in self.environ:
             values["retry_statuses"] = self._retry_statuses(self.environ["RETRY_STATUSES"])
         if "PLACEHOLDER_KEYS" in self.environ:
@@ -194,18 +203,25 @@ class _Reader:
             self._fault(variable, text if "@" not in text else "(an address with a user name)", allowed)
         return value
 
-    def _models(self, default_template: str) -> dict[str, Route]:
+    def _models(self, default_template: str, roads: Mapping[str, Road]) -> dict[str, Route]:
         models: dict[str, Route] = {}
         for item in _items(self.environ.get("SAI_MODELS", "sai-model")):
             match = _MODEL.fullmatch(item)
-            template = (match and match["template"]) or default_template
-            if match is None or match["name"] in models or (template and not _TEMPLATE_ID.fullmatch(template)):
-                self._fault("SAI_MODELS", item, "name[=template_id][@model_override], comma-separated, each name once")
+            route = self._route(match, default_template, roads) if match and match["name"] not in models else None
+            if match is None or route is None:
+                forms = ", ".join(road.form for road in roads.values())
+                self._fault("SAI_MODELS", item, f"name[=ID][@MODEL] or name=ROAD, each name once; roads: {forms}")
                 continue
-            models[match["name"]] = Route(template, match["override"])
+            models[match["name"]] = route
         if not models and not any("SAI_MODELS" in fault for fault in self.faults):
             self._fault("SAI_MODELS", self.environ["SAI_MODELS"], "at least one model name")
         return models
+
+    def _route(self, match: re.Match[str], default_template: str, roads: Mapping[str, Road]) -> Route | None:
+        """None for one that is malformed."""
+        road = roads.get(match["road"] or DEFAULT_ROAD)
+        target = match["target"] or ("" if match["road"] else default_template or _UNKNOWN_TEMPLATE)
+        return road.route(target, match["override"]) if road is not None else None
 
     def _access_tokens(self) -> frozenset[str]:
         """A list without a token in it, as of two variables that are both empty, must not open the server."""
@@ -224,6 +240,13 @@ class _Reader:
             found = "a URL that cannot be used" if re.search(r"[@?]", text) else text
             self._fault("RESPONSES_STORE", found, _STORES)
         return text
+
+    def _template_id(self) -> str | None:
+        text = self.environ.get("SAI_TEMPLATE_ID", "").strip()
+        if text and not _TEMPLATE_ID.fullmatch(text):
+            self._fault("SAI_TEMPLATE_ID", text, "letters, digits, - and _")
+            return None
+        return text or None
 
     def _template_inputs(self, text: str) -> frozenset[str]:
         names = frozenset(_items(text))
@@ -310,13 +333,9 @@ def _is_redis_url(text: str) -> bool:
         return False
 
 
-def _read_template_id(text: str) -> str | None:
-    return text if _TEMPLATE_ID.fullmatch(text) else None
-
-
 def shown_settings(settings: Settings) -> list[str]:
     """`NAME=value` lines of the effective configuration, fit for a terminal: no secret in them."""
-    lines = [f"SAI_URL={settings.sai_url}", f"SAI_TEMPLATE_ID={settings.sai_template_id}"]
+    lines = [f"SAI_URL={settings.sai_url}", f"SAI_TEMPLATE_ID={_shown(settings.sai_template_id)}"]
     lines += [f"SAI_KEY={_masked(settings.system_key)}", f"SAI_COOKIE={_masked(settings.system_cookie)}"]
     lines.append("SAI_MODELS=" + ",".join(_shown_model(name, route) for name, route in settings.models.items()))
     lines.append(f"ACCESS_TOKENS={f'(set, {len(settings.access_tokens)})' if settings.access_tokens else '(not set)'}")
@@ -342,7 +361,8 @@ def _shown_store(store: str) -> str:
 
 
 def _shown_model(name: str, route: Route) -> str:
-    return f"{name}={route.template_id}" + (f"@{route.model_override}" if route.model_override else "")
+    road = "" if route.road == DEFAULT_ROAD else f"{route.road}:"
+    return f"{name}={road}{route.target}" + (f"@{route.override}" if route.override else "")
 
 
 def _shown(value: object) -> str:

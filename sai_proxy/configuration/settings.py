@@ -22,7 +22,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     its name in capitals."""
 
     sai_url: str
-    sai_template_id: str
+    sai_template_id: str | None = None
     system_key: Credential | None = None
     system_cookie: Credential | None = None
     models: Mapping[str, Route]

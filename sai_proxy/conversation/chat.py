@@ -5,6 +5,7 @@ from typing import Literal
 from msgspec import Struct
 from msgspec.structs import replace
 
+from sai_proxy.conversation.abilities import Abilities
 from sai_proxy.conversation.events import ToolCall
 from sai_proxy.conversation.offer import OutputFormat, Toolset
 
@@ -37,10 +38,18 @@ Conversation = tuple[ChatMessage, ...]
 
 
 class Route(Struct, frozen=True):
-    """Where a model name leads: a SAI template, and the model that it shall run instead of its own."""
+    """Where a model name leads: the road, one of SAI's endpoints; the target there, such as a template's id; what is
+    wanted instead of its own ways, such as another model; and what it can."""
 
-    template_id: str
-    model_override: str | None = None
+    target: str
+    override: str | None = None
+    road: str = "template"
+    can: Abilities = Abilities()
+
+    @property
+    def name(self) -> str:
+        """Road and target: what limits, and what fails, as one."""
+        return f"{self.road}:{self.target}"
 
 
 class ChatRequest(Struct, frozen=True, kw_only=True):
@@ -76,6 +85,11 @@ class ChatRequest(Struct, frozen=True, kw_only=True):
     api: Literal["chat", "responses"] = "chat"
     text_param: str = "messages"
     ignored: tuple[str, ...] = ()
+
+    @property
+    def custom_tools(self) -> frozenset[str]:
+        """Names of the offered tools that take free text."""
+        return frozenset(t.name for t in self.toolset.offered if t.kind == "custom") if self.toolset else frozenset()
 
     @property
     def messages(self) -> tuple[ChatMessage, ...]:

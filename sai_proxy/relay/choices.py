@@ -53,6 +53,8 @@ class Choice:
             if received is None:
                 self._text(self._text_end.end())
                 self._ended = True
+                if not self.cut and (told := self.reply.finish_reason):
+                    self.finish_reason = told
                 if not self.chars:
                     logger.warning("SAI answered with no text")
             elif isinstance(received, str):
@@ -158,6 +160,10 @@ class Asking(NamedTuple):
     holding: Holding
     deadline: float
 
+    def hold(self, size: int) -> None:
+        """Account for what an answer keeps back."""
+        self.holding.grow(size, alone=False)
+
 
 async def open_choices(
     asking: Asking, questions: Sequence[Question], chat: ChatRequest, demand: Demand | None
@@ -174,9 +180,8 @@ async def open_choices(
         exc.param = chat.text_param
         raise
     if demand is not None:
-        hold = partial(asking.holding.grow, alone=False)
         replies = [
-            EmulatedReply(reply, demand, partial(_ask_again, asking, chat, index // each), asking.record, hold)
+            EmulatedReply(reply, demand, partial(_ask_again, asking, chat, index // each), asking.record, asking.hold)
             for index, reply in enumerate(replies)
         ]
     return Choices(
@@ -214,7 +219,7 @@ async def ask_in_turn(asking: Asking, question: Question) -> Reply:
     for credential in others:
         record.credential = credential.label
         try:
-            return await asking.upstream.ask(question, credential, record, asking.deadline)
+            return await asking.upstream.ask(question, credential, record, asking.deadline, asking.hold)
         except RateLimited as exc:
             record.fallback = True
             waits += [] if exc.retry_after_s is None else [exc.retry_after_s]
@@ -225,7 +230,7 @@ async def ask_in_turn(asking: Asking, question: Question) -> Reply:
                 )
     record.credential = last.label
     try:
-        return await asking.upstream.ask(question, last, record, asking.deadline)
+        return await asking.upstream.ask(question, last, record, asking.deadline, asking.hold)
     except RateLimited as exc:
         if exc.retry_after_s is not None:
             exc.retry_after_s = min([*waits, exc.retry_after_s])

@@ -84,6 +84,12 @@ class EmulatedReply:
         return self._reply.model
 
     @property
+    def finish_reason(self) -> str | None:
+        """What SAI says of its text; whether that was a call is seen by its events."""
+        told = self._reply.finish_reason
+        return None if self._called else told
+
+    @property
     def usage(self) -> Usage:
         """Of all that was asked."""
         usage, earlier = self._reply.usage, self._earlier

@@ -1,11 +1,11 @@
-"""The connection to SAI's `execute`: the only module that opens one."""
+"""The connections to SAI, whichever road: the only module that opens one."""
 
 import asyncio
 import logging
 import math
 import ssl
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 
 import aiohttp
@@ -16,14 +16,16 @@ from sai_proxy import __version__, errors
 from sai_proxy.conversation.chat import ChatRequest, Conversation, Route
 from sai_proxy.credentials import Credential
 from sai_proxy.errors.wording import credential_facts, timeout_facts
-from sai_proxy.sai_api import template
+from sai_proxy.sai_api import failures
 from sai_proxy.sai_api.breaker import CircuitBreaker
 from sai_proxy.sai_api.pool import Attempt, StrictConnector, current_attempt
+from sai_proxy.sai_api.readers import AnswerReader, TextReader
 from sai_proxy.sai_api.reply import SaiReply
 from sai_proxy.sai_api.rests import CredentialRests
 from sai_proxy.sai_api.retries import Retries, RetryBudget
+from sai_proxy.sai_api.road import Road
 from sai_proxy.sai_api.sockets import make_socket
-from sai_proxy.sai_api.upstream import Attempts, Question
+from sai_proxy.sai_api.upstream import Attempts, Hold, Question
 
 logger = logging.getLogger(__name__)
 
@@ -62,12 +64,11 @@ class _InPieces(aiohttp.BytesPayload):
 
 
 class SaiClient:
-    """`execute` of one SAI, over a pool of connections that all requests share.
+    """One SAI, over a pool of connections that all requests share.
 
     request_timeout_s: one attempt, from connecting to the answer's last byte. idle_timeout_s:
     between two pieces of an answer. max_answer_bytes: of one answer, inflated.
-    template_inputs: those that the templates have. targets: the template ids
-    that are served, each of which has a circuit breaker.
+    roads: by their names. targets: names of the routes that are served, each of which has a circuit breaker.
     """
 
     def __init__(
@@ -81,7 +82,7 @@ class SaiClient:
         retry_statuses: frozenset[int],
         max_answer_bytes: int,
         targets: Collection[str],
-        template_inputs: Collection[str] = (),
+        roads: Mapping[str, Road],
         tls: ssl.SSLContext | bool = True,
         trace_configs: list[aiohttp.TraceConfig] | None = None,
     ) -> None:
@@ -92,7 +93,7 @@ class SaiClient:
         self._max_retries = max_retries
         self._retry_statuses = retry_statuses
         self._max_answer_bytes = max_answer_bytes
-        self._template_inputs = template_inputs
+        self._roads = roads
         self._now = asyncio.get_running_loop().time
         self._urls: dict[Route, URL] = {}
         self._retry_budget = RetryBudget()
@@ -113,7 +114,6 @@ class SaiClient:
             max_field_size=MAX_HEADER_BYTES,
             max_headers=MAX_HEADERS,
             headers={
-                "Accept": template.ACCEPT,
                 "Accept-Encoding": "gzip, deflate",
                 "Content-Type": "application/json",
                 "User-Agent": f"sai-proxy/{__version__}",
@@ -129,25 +129,28 @@ class SaiClient:
         return [target for target, breaker in self._breakers.items() if breaker.is_open]
 
     def question(self, conversation: Conversation, chat: ChatRequest) -> Question:
-        """The bytes that ask `execute` this."""
+        """The bytes that ask this on the request's road."""
         chars = sum(message.chars for message in conversation)
-        more = template.more_inputs(self._template_inputs, conversation, chat.tools_json, chat.api)
-        payload = template.build_payload(conversation, time.time_ns() // 1_000_000, more)
-        return Question(payload, chat.route, chars)
+        payload = self._roads[chat.route.road].payload(conversation, chat, time.time_ns() // 1_000_000)
+        return Question(payload, chat.route, chars, chat.custom_tools)
 
-    async def ask(self, question: Question, credential: Credential, counter: Attempts, deadline: float) -> SaiReply:
+    async def ask(
+        self, question: Question, credential: Credential, counter: Attempts, deadline: float, hold: Hold
+    ) -> SaiReply:
         """Returns when SAI has answered with a good status and what follows is no login page."""
-        target = question.route.template_id
+        target = question.route.name
         if rest_s := self.rests.seconds_left(credential, target):
             facts = credential_facts(credential.source, credential.kind)
             raise errors.RateLimited(facts, retry_after_s=math.ceil(rest_s))
         try:
             with self._breakers[target]:
-                return await self._ask(question, credential, counter, deadline)
+                return await self._ask(question, credential, counter, deadline, hold)
         finally:
             self.rests.freed(credential, target)
 
-    async def _ask(self, question: Question, credential: Credential, counter: Attempts, deadline: float) -> SaiReply:
+    async def _ask(
+        self, question: Question, credential: Credential, counter: Attempts, deadline: float, hold: Hold
+    ) -> SaiReply:
         if logger.isEnabledFor(logging.DEBUG):
             shown = credential.mask(question.payload.decode())
             logger.debug("payload for SAI", extra={"payload": shown, "credential": credential.label})
@@ -160,7 +163,7 @@ class SaiClient:
         )
         response = await self._respond(question, credential, counter, deadline, retries)
         try:
-            return await self._check(response, question, credential, retried=retries.count > 0)
+            return await self._check(response, question, credential, hold, retried=retries.count > 0)
         except BaseException:
             response.close()
             raise
@@ -182,7 +185,7 @@ class SaiClient:
                 failure = self._failure(exc, retried=retries.count > 0)
             else:
                 reason = f"status {response.status}"
-                wait_s = retries.after_status(response.status, template.asked_wait(response.headers, _now()))
+                wait_s = retries.after_status(response.status, failures.asked_wait(response.headers, _now()))
                 if wait_s is None:
                     return response
                 response.close()
@@ -202,7 +205,7 @@ class SaiClient:
         return await self._session.post(
             self._url(question.route),
             data=question.payload if len(question.payload) <= _WRITTEN_AT_ONCE else _InPieces(question.payload),
-            headers=[credential.header],
+            headers=[credential.header, ("Accept", self._roads[question.route.road].accept)],
             allow_redirects=False,
             timeout=aiohttp.ClientTimeout(total=total_s, connect=self._connect_timeout_s),
         )
@@ -210,17 +213,23 @@ class SaiClient:
     def _url(self, route: Route) -> URL:
         url = self._urls.get(route)
         if url is None:
-            url = self._urls[route] = URL(template.execute_url(self._base_url, route), encoded=True)
+            url = self._urls[route] = URL(self._roads[route.road].url(self._base_url, route), encoded=True)
         return url
 
     async def _check(
-        self, response: aiohttp.ClientResponse, question: Question, credential: Credential, *, retried: bool
+        self,
+        response: aiohttp.ClientResponse,
+        question: Question,
+        credential: Credential,
+        hold: Hold,
+        *,
+        retried: bool,
     ) -> SaiReply:
         if not 200 <= response.status < 300:
             if response.status == 429:
-                wait_s = template.asked_wait(response.headers, _now())
-                self.rests.limited(credential, question.route.template_id, wait_s)
-            raise template.failure_of(
+                wait_s = failures.asked_wait(response.headers, _now())
+                self.rests.limited(credential, question.route.name, wait_s)
+            raise failures.failure_of(
                 response.status,
                 response.headers,
                 await self._read_start(response),
@@ -229,17 +238,21 @@ class SaiClient:
                 payload=question.payload,
                 retried=retried,
             )
-        reply = self._reply(response)
+        reader = self._roads[question.route.road].reader(response.headers, question.custom_tools)
         content_type = response.headers.get("Content-Type", "")
-        if content_type.lower().startswith("text/html"):
-            start = await reply.peek(_SNIFFED_CHARS)
-            if template.looks_like_web_page(content_type, start):
-                raise template.login_page_failure(await reply.peek(_MAX_ERROR_CHARS), credential)
+        if not content_type.lower().startswith("text/html"):
+            return self._reply(response, reader, hold)
+        reply = self._reply(response, TextReader(response.headers), hold)
+        start = await reply.peek(_SNIFFED_CHARS)
+        if failures.looks_like_web_page(content_type, start) or not isinstance(reader, TextReader):
+            raise failures.login_page_failure(await reply.peek(_MAX_ERROR_CHARS), credential)
         return reply
 
-    def _reply(self, response: aiohttp.ClientResponse) -> SaiReply:
+    def _reply(self, response: aiohttp.ClientResponse, reader: AnswerReader, hold: Hold) -> SaiReply:
         return SaiReply(
             response,
+            reader,
+            hold,
             idle_timeout_s=self._idle_timeout_s,
             request_timeout_s=self._request_timeout_s,
             max_bytes=self._max_answer_bytes,
@@ -250,7 +263,7 @@ class SaiClient:
         that breaks off, or in a coding that nobody knows, a second failure."""
         reply: SaiReply | None = None
         try:
-            reply = self._reply(response)
+            reply = self._reply(response, TextReader(response.headers), _nothing_held)
             async with asyncio.timeout(_ERROR_BODY_TIMEOUT_S):
                 return await reply.peek(_MAX_ERROR_CHARS)
         except (errors.ProxyError, TimeoutError):
@@ -276,11 +289,15 @@ class SaiClient:
                 return errors.UpstreamTlsError(detail=f"{detail}: {exc}")
             case aiohttp.ClientConnectorError():
                 return errors.UpstreamUnreachable(
-                    detail=f"{detail}: {exc}", retried=retried, retry_after_s=template.DEFAULT_RETRY_AFTER_S
+                    detail=f"{detail}: {exc}", retried=retried, retry_after_s=failures.DEFAULT_RETRY_AFTER_S
                 )
         return errors.UpstreamProtocolError(
             detail=f"SAI closed the connection, or its answer is no HTTP: {detail}", retried=retried
         )
+
+
+def _nothing_held(size: int) -> None:
+    """A failure's body is short, and goes into the log."""
 
 
 def _now() -> datetime:

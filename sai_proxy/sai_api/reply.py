@@ -1,35 +1,48 @@
 """An answer of SAI's, read piece by piece off its connection."""
 
 import asyncio
+from collections import deque
 
 import aiohttp
 
 from sai_proxy import errors
 from sai_proxy.conversation.chat import Usage
+from sai_proxy.conversation.events import Event
 from sai_proxy.errors.wording import timeout_facts
-from sai_proxy.sai_api import template
 from sai_proxy.sai_api.inflate import BodyDecoder, body_decoder
-from sai_proxy.sai_api.text import TextDecoder, text_decoder
+from sai_proxy.sai_api.readers import AnswerReader
+from sai_proxy.sai_api.upstream import Hold
 
 PIECE_BYTES = 32 * 1024
 """Read at once, however much has arrived: what a client does not take yet waits where SAI is slowed down by it."""
 
+KEPT_TIMES = 3
+"""How often a document that is read at its end is there then: as bytes, joined, and as what is in it."""
+
 
 class SaiReply:
-    """An answer of `execute`, whose connection it owns until it is closed.
+    """An answer of SAI's, whose connection it owns until it is closed.
 
-    max_bytes: of the whole answer, inflated. Raises UpstreamProtocolError for a coding of its body that
-    was not asked for.
+    reader: makes events of its bytes. hold: told of what has come and stays in the reader. max_bytes: of the whole
+    answer, inflated. Raises UpstreamProtocolError for a coding of its body that was not asked for.
     """
 
     def __init__(
-        self, response: aiohttp.ClientResponse, *, idle_timeout_s: float, request_timeout_s: float, max_bytes: int
+        self,
+        response: aiohttp.ClientResponse,
+        reader: AnswerReader,
+        hold: Hold,
+        *,
+        idle_timeout_s: float,
+        request_timeout_s: float,
+        max_bytes: int,
     ) -> None:
-        self.model = template.read_model(response.headers)
-        self.usage: Usage = template.read_usage(response.headers)
         self._response = response
+        self._reader = reader
+        self._hold = hold
+        self._held_bytes = 0
+        self._ready: deque[Event] = deque()
         self._body: BodyDecoder = body_decoder(response.headers.get("Content-Encoding", ""))
-        self._text: TextDecoder = text_decoder(response.headers.get("Content-Type", ""))
         self._idle_timeout_s = idle_timeout_s
         self._request_timeout_s = request_timeout_s
         self._max_bytes = self._bytes_left = max_bytes
@@ -38,37 +51,53 @@ class SaiReply:
         self.peeked = ""
         self._ended = False
 
-    async def read(self) -> str | None:
+    @property
+    def model(self) -> str | None:
+        return self._reader.model
+
+    @property
+    def usage(self) -> Usage:
+        return self._reader.usage
+
+    @property
+    def finish_reason(self) -> str | None:
+        return self._reader.finish_reason
+
+    async def read(self) -> Event | None:
         if self.peeked:
             text, self.peeked = self.peeked, ""
             return text
         return await self._read_on()
 
-    async def _read_on(self) -> str | None:
-        while not self._ended:
+    async def _read_on(self) -> Event | None:
+        while not (self._ready or self._ended):
             if self._body.pending:
                 await asyncio.sleep(0)  # others have their turn between the pieces of what inflates to much
-                text = self._decode(b"")
+                self._take(b"")
             elif data := await self._receive():
-                text = self._decode(data)
+                self._take(data)
             else:
                 self._ended = True
                 self._body.end()
-                text = self._text.end()
-            if text:
-                return text
-        return None
+                self._ready.extend(self._reader.end())
+                self._hold(-self._held_bytes)
+                self._held_bytes = 0
+        return self._ready.popleft() if self._ready else None
 
-    def _decode(self, data: bytes) -> str:
+    def _take(self, data: bytes) -> None:
         inflated = self._body.feed(data)
         self._bytes_left -= len(inflated)
         if self._bytes_left < 0:
             raise errors.UpstreamAnswerTooLong({"limit": self._max_bytes})
-        return self._text.feed(inflated)
+        if self._reader.keeps:
+            size = KEPT_TIMES * len(inflated)
+            self._hold(size)
+            self._held_bytes += size
+        self._ready.extend(self._reader.feed(inflated))
 
     async def peek(self, chars: int) -> str:
-        """At least `chars` characters of the beginning, or all there is; `read` starts with them."""
-        while len(self.peeked) < chars and (text := await self._read_on()) is not None:
+        """At least `chars` characters of the beginning of a text, or all there is; `read` starts with them."""
+        while len(self.peeked) < chars and isinstance(text := await self._read_on(), str):
             self.peeked += text
         return self.peeked
 

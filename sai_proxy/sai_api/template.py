@@ -1,49 +1,30 @@
-"""`POST /api/templates/{id}/execute`: what is sent, and what its answers mean. Pure.
+"""The road `template`: `POST /api/templates/{id}/execute`, which answers with bare text when it is done. Pure.
 
-Source: observed behaviour of SAI and of its callers; nothing of it is documented by SAI. Texts of
-failures are matched by fragment and in any letter case, since providers' texts pass through them.
+Source: observed behaviour of SAI and of its callers; nothing of it is documented by SAI.
 """
 
 import re
 from collections.abc import Collection, Mapping
-from datetime import datetime
-from email.utils import parsedate_to_datetime
 from types import MappingProxyType
 from urllib.parse import quote
 
 import msgspec
 from msgspec import Struct
 
-from sai_proxy import errors
-from sai_proxy.conversation.chat import Conversation, Route, Usage
-from sai_proxy.credentials import Credential
-from sai_proxy.errors.wording import credential_facts
+from sai_proxy.conversation.abilities import Abilities
+from sai_proxy.conversation.chat import ChatRequest, Conversation, Route
+from sai_proxy.sai_api.readers import AnswerReader, TextReader
 
 ACCEPT = "application/json, text/plain, */*"
 """With `*/*` in it SAI answers with bare text rather than with a quoted JSON string."""
 
-OVERFLOW_TEXTS = ("prompt is too long", "maximum context length", "context_length_exceeded")
-"""What SAI, or the provider behind it, says of a conversation that does not fit; with status 500."""
-
-DENIED_TEXTS = ("access denied", "tool is not in your favourites", "not its owner", "unauthorized", "forbidden")
-LOGIN_PAGE_MARKS = ("sign in to your account", "login.microsoftonline.com", "convergedsignin")
-LOGIN_URL = re.compile(r"microsoftonline\.com|login|sign-?in|oauth|/account/", re.IGNORECASE)
-
-_WEB_PAGE = re.compile(
-    r"\ufeff?\s*(?>(?:(?><!--.*?-->|<\?xml.*?\?>)\s*)*)<(?:!doctype|html)\b", re.IGNORECASE | re.DOTALL
-)
-
-MAX_LOGGED_CHARS = 500
-MAX_RETRY_AFTER_S = 120
-DEFAULT_RETRY_AFTER_S = 5
-MAX_MODEL_CHARS = 200
-_MAX_TOKEN_DIGITS = 9
+_ID = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def execute_url(base_url: str, route: Route) -> str:
-    """The URL that runs a template. The override is URL-encoded."""
-    url = f"{base_url}/api/templates/{route.template_id}/execute"
-    return url if route.model_override is None else f"{url}?modelOverride={quote(route.model_override, safe='')}"
+    """The URL that runs a template. The override, the model that it shall run instead of its own, is URL-encoded."""
+    url = f"{base_url}/api/templates/{route.target}/execute"
+    return url if route.override is None else f"{url}?modelOverride={quote(route.override, safe='')}"
 
 
 class HistoryMessage(Struct):
@@ -93,114 +74,25 @@ def build_payload(messages: Conversation, now_ms: int, more: Mapping[str, str | 
     return msgspec.json.encode(Payload(inputs, history))
 
 
-def read_model(headers: Mapping[str, str]) -> str | None:
-    """The model that SAI says it used, if that can stand in a header of ours."""
-    model = headers.get("model")
-    return model if model and len(model) <= MAX_MODEL_CHARS and model.isascii() and model.isprintable() else None
+class TemplateRoad:
+    """inputs: the names that the templates have for them."""
 
+    accept = ACCEPT
+    form = "template:ID[@MODEL]"
 
-def read_usage(headers: Mapping[str, str]) -> Usage:
-    """Usage from SAI's response headers; what is absent or no sensible number is None."""
-    return Usage(_token_count(headers.get("prompttokens")), _token_count(headers.get("completiontokens")))
+    def __init__(self, inputs: Collection[str] = ()) -> None:
+        self._inputs = inputs
 
+    def route(self, target: str, override: str | None) -> Route | None:
+        can = Abilities(tools="read" if "tools" in self._inputs else "emulated")
+        return Route(target, override, can=can) if _ID.fullmatch(target) else None
 
-def _token_count(text: str | None) -> int | None:
-    text = (text or "").strip()
-    return int(text) if text.isascii() and text.isdigit() and len(text) <= _MAX_TOKEN_DIGITS else None
+    def url(self, base_url: str, route: Route) -> str:
+        return execute_url(base_url, route)
 
+    def payload(self, conversation: Conversation, chat: ChatRequest, now_ms: int) -> bytes:
+        more = more_inputs(self._inputs, conversation, chat.tools_json, chat.api)
+        return build_payload(conversation, now_ms, more)
 
-def looks_like_web_page(content_type: str, start: str) -> bool:
-    """Whether a successful answer is an HTML document rather than a model's text about one."""
-    return content_type.lower().startswith("text/html") and bool(_WEB_PAGE.match(start))
-
-
-def login_page_failure(page: str, credential: Credential) -> errors.ProxyError:
-    """What a web page in place of an answer means: mostly that the session has expired."""
-    text = page.lower()
-    if any(mark in text for mark in LOGIN_PAGE_MARKS) or ("microsoft" in text and "signin" in text):
-        return _rejected(credential, "a login page")
-    return errors.UpstreamError({"status": "HTML"}, detail=f"a web page: {credential.mask(page)[:MAX_LOGGED_CHARS]}")
-
-
-def failure_of(
-    status: int,
-    headers: Mapping[str, str],
-    body: str,
-    credential: Credential,
-    *,
-    now: datetime,
-    payload: bytes = b"",
-    retried: bool = False,
-) -> errors.ProxyError:
-    """The error for an answer whose status is not 2xx. The status decides; only of a 500, which SAI gives
-    for everything, do words say more, and only those that do not stand in the question, which it may echo.
-
-    body: its beginning, as text; it goes into the error's `detail`, for the log alone. payload: what was
-    asked. retried: whether this was the last of several tries.
-    """
-    detail = f"SAI answered {status}: {credential.mask(body)[:MAX_LOGGED_CHARS]}"
-    facts = credential_facts(credential.source, credential.kind)
-    if status == 401:
-        return _rejected(credential, detail)
-    if 300 <= status < 400:
-        location = headers.get("Location", "")
-        if LOGIN_URL.search(location):
-            return _rejected(credential, "a redirect to a login page")
-        return errors.UpstreamError({"status": status}, detail=f"a redirect, which is not followed: status {status}")
-    match status:
-        case 403:
-            return errors.PermissionDenied(facts, detail=detail)
-        case 429:
-            return errors.RateLimited(facts, detail=detail, retry_after_s=read_retry_after(headers, now))
-        case 400 | 422:
-            return errors.UpstreamRejected(detail=detail)
-        case 404:
-            return errors.TemplateNotFound(detail=detail)
-        case 408 | 504:
-            return errors.UpstreamTimeout(detail=detail, retried=retried)
-        case 409:
-            return errors.UpstreamConflict(detail=detail)
-        case 413:
-            return errors.UpstreamTooLarge(detail=detail)
-        case 503:
-            return errors.UpstreamUnavailable(
-                detail=detail, retried=retried, retry_after_s=read_retry_after(headers, now)
-            )
-    if status == 500 and _says(DENIED_TEXTS, body, payload):
-        return errors.PermissionDenied(facts, detail=detail)
-    if status == 500 and _says(OVERFLOW_TEXTS, body, payload):
-        return errors.ContextLengthExceeded(param="messages", detail=detail)
-    return errors.UpstreamError({"status": status}, detail=detail, retried=retried)
-
-
-def _says(fragments: tuple[str, ...], body: str, payload: bytes) -> bool:
-    """Whether SAI's own words hold one of these, in any letter case."""
-    text = body.lower()
-    found = [fragment for fragment in fragments if fragment in text]
-    if not found:
-        return False
-    asked = payload.lower()
-    return any(fragment.encode() not in asked for fragment in found)
-
-
-def _rejected(credential: Credential, detail: str) -> errors.ProxyError:
-    kind = errors.CredentialRejected if credential.source == "user" else errors.SystemCredentialRejected
-    return kind(credential_facts(credential.source, credential.kind), detail=detail)
-
-
-def read_retry_after(headers: Mapping[str, str], now: datetime) -> int:
-    """Seconds for a client to wait, from a Retry-After of SAI's, kept within bounds that SDKs obey. now: an
-    aware datetime."""
-    asked = asked_wait(headers, now)
-    return DEFAULT_RETRY_AFTER_S if asked is None else min(max(asked, 1), MAX_RETRY_AFTER_S)
-
-
-def asked_wait(headers: Mapping[str, str], now: datetime) -> int | None:
-    """Seconds that SAI asks to wait, in either form of Retry-After; None if it does not say."""
-    text = headers.get("Retry-After", "").strip()
-    if text.isascii() and text.isdigit():
-        return int(text[:_MAX_TOKEN_DIGITS])
-    try:
-        return round((parsedate_to_datetime(text) - now).total_seconds())
-    except (TypeError, ValueError, OverflowError):
-        return None
+    def reader(self, headers: Mapping[str, str], custom_tools: Collection[str]) -> AnswerReader:  # noqa: ARG002
+        return TextReader(headers)

@@ -1,5 +1,6 @@
 """What the relay needs of SAI, whichever of its endpoints answers."""
 
+from collections.abc import Callable
 from typing import Protocol
 
 from msgspec import Struct
@@ -8,17 +9,21 @@ from sai_proxy.conversation.chat import ChatRequest, Conversation, Route, Usage
 from sai_proxy.conversation.events import Event
 from sai_proxy.credentials import Credential
 
+Hold = Callable[[int], None]
+"""Accounts for so many bytes more, or fewer. Raises ServerBusy."""
+
 
 class Question(Struct):
     """One conversation as SAI is asked it: encoded once, shared by all its choices and tries, and let go
     when SAI has answered.
 
-    chars: length of all messages, in code points.
+    chars: length of all messages, in code points. custom_tools: names of offered tools that take free text.
     """
 
     payload: bytes
     route: Route
     chars: int
+    custom_tools: frozenset[str] = frozenset()
 
     def release(self) -> None:
         """It will not be asked any more. Whoever still has it, such as an exception's frames, has little."""
@@ -28,11 +33,14 @@ class Question(Struct):
 class Reply(Protocol):
     """An answer that SAI has begun.
 
-    model: the model that SAI says it used. usage may be complete only after the last piece.
+    model: the model that SAI says it used. usage may be complete only after the last piece, and so is
+    finish_reason, None where SAI does not say.
     """
 
     @property
     def model(self) -> str | None: ...
+    @property
+    def finish_reason(self) -> str | None: ...
     @property
     def usage(self) -> Usage: ...
 
@@ -66,8 +74,11 @@ class Upstream(Protocol):
         """The bytes that ask this, of the request whose conversation it is."""
         ...
 
-    async def ask(self, question: Question, credential: Credential, counter: Attempts, deadline: float) -> Reply:
-        """Ask with one credential. deadline: of the loop's clock, until when tries may begin.
+    async def ask(
+        self, question: Question, credential: Credential, counter: Attempts, deadline: float, hold: Hold
+    ) -> Reply:
+        """Ask with one credential. deadline: of the loop's clock, until when tries may begin. hold: told of what an
+        answer keeps back.
 
         Raises ProxyError: a refusal, or what went wrong.
         """

@@ -7,6 +7,7 @@ form that is asked for, and results as a user's text, which is what did best wit
 import json
 from collections.abc import Iterable
 
+from sai_proxy.conversation.abilities import ToolAbility
 from sai_proxy.conversation.chat import ChatMessage, Conversation
 from sai_proxy.conversation.events import ToolCall
 from sai_proxy.conversation.offer import OutputFormat, Toolset
@@ -78,19 +79,25 @@ def ask_again_for_json(problem: str) -> str:
     return f"That is not the JSON that was asked for: {problem}. Answer with the corrected JSON alone."
 
 
-def as_text(conversation: Conversation, toolset: Toolset | None, output: OutputFormat | None) -> Conversation:
-    """The conversation with all that concerns tools and JSON as text that a model follows."""
+def as_text(
+    conversation: Conversation, toolset: Toolset | None, output: OutputFormat | None, by: ToolAbility
+) -> Conversation:
+    """The conversation with all that concerns tools and JSON as text that a model follows, as far as it has to be.
+    by: what the road can; one with tools of its own gets calls and results as they are."""
     asked = []
-    if toolset is not None:
+    if toolset is not None and by == "emulated":
         asked.append(ask_for_tools(toolset))
     if output is not None:
         asked.append(ask_for_json(output, with_tools=toolset is not None))
-    if not asked and not any(message.calls or message.answers for message in conversation):
+    native = by == "native"
+    if not asked and (native or not any(message.calls or message.answers for message in conversation)):
         return conversation
-    last = len(conversation) - 1
-    told = [_told(message, nudge=toolset is not None and index == last) for index, message in enumerate(conversation)]
+    told = conversation
+    if not native:
+        nudged = len(conversation) - 1 if toolset is not None and by == "emulated" else None
+        told = tuple(_told(message, nudge=index == nudged) for index, message in enumerate(conversation))
     if not asked:
-        return tuple(told)
+        return told
     leading = next((i for i, message in enumerate(told) if message.role != "system"), len(told))
     return (*told[:leading], ChatMessage("system", ("\n\n".join(asked),)), *told[leading:])
 

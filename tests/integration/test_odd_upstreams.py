@@ -133,7 +133,7 @@ async def test_odd_headers_cost_neither_the_answer_nor_a_connection(
     start_proxy: StartProxy, response: bytes, status: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sai_proxy.sai_api.client._ERROR_BODY_TIMEOUT_S", 0.1)
-    monkeypatch.setattr("sai_proxy.sai_api.template.DEFAULT_RETRY_AFTER_S", 1)
+    monkeypatch.setattr("sai_proxy.sai_api.failures.DEFAULT_RETRY_AFTER_S", 1)
     async with raw_upstream(response) as sai:
         proxy = await start_proxy(SAI_URL=sai.url, SAI_COOKIE="", MAX_RETRIES="1")
         assert (await proxy.ask()).status == status

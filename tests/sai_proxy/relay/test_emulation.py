@@ -21,6 +21,7 @@ class Text:
 
     model = None
     usage = Usage(None, None)
+    finish_reason = None
 
     def __init__(self, pieces: int, begin: str = "") -> None:
         self._left = pieces

@@ -31,7 +31,7 @@ def chat_body_middleware(endpoint: Endpoint) -> Middleware:
         chat = request[CHAT_REQUEST] = parsed.chat_request
         request[ANSWER] = parsed.answer
         record = request[RECORD]
-        record.model, record.stream = chat.model, chat.stream
+        record.model, record.road, record.stream = chat.model, chat.route.road, chat.stream
         record.left_out_tools = list(chat.left_out) or None
         request[HOLDING].weigh(chat.choices)
         if chat.ignored:

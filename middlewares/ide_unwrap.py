@@ -41,6 +41,5 @@ def _plain(message: ChatMessage) -> ChatMessage:
     texts = [unwrap(part) for part in message.parts]
     if not any(text is not None for text in texts):
         return message
-    return ChatMessage(
-        message.role, tuple(part if text is None else text for part, text in zip(message.parts, texts, strict=True))
-    )
+    parts = tuple(part if text is None else text for part, text in zip(message.parts, texts, strict=True))
+    return replace(message, parts=parts)

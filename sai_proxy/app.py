@@ -24,7 +24,7 @@ from sai_proxy.openai_api.endpoints import Endpoint, chat_completions, completio
 from sai_proxy.openai_api.failures import FailurePolicy
 from sai_proxy.openai_api.fields import route_of
 from sai_proxy.openai_api.kept_responses import STAMP_DIGITS
-from sai_proxy.openai_api.models import model_body, models_body, models_body_for_codex
+from sai_proxy.openai_api.models import model_body, models_body
 from sai_proxy.openai_api.openapi import Health
 from sai_proxy.openai_api.responses_endpoint import ResponsesEndpoint
 from sai_proxy.relay.handler import answer_handler
@@ -60,6 +60,8 @@ def create_app(
     app[LIFECYCLE] = Lifecycle()
     app[METRICS] = metrics
     admission = app[ADMISSION] = make_admission(settings)
+    for name, route in settings.models.items():
+        metrics.models.labels(name, route.road).set(1)
     metrics.connections.set_function(lambda: admission.connections)
     metrics.held_bytes.set_function(lambda: admission.held)
     app.cleanup_ctx.append(_sai(settings, tracing))
@@ -254,9 +256,9 @@ def _finish_headers(always: dict[str, str]) -> Callable[[web.Request, web.Stream
 
 
 def _model_handlers(settings: Settings) -> tuple[Handler, Handler]:
-    created = int(time.time())
-    listing = models_body(settings.models, created)
-    for_codex = models_body_for_codex(settings.models, created, settings.context_limit_tokens)
+    created, context_length = int(time.time()), settings.context_limit_tokens
+    listing = models_body(settings.models, created, context_length)
+    for_codex = models_body(settings.models, created, context_length, for_codex=True)
 
     async def list_models(request: web.Request) -> web.Response:
         body = for_codex if "client_version" in request.query else listing
@@ -264,8 +266,8 @@ def _model_handlers(settings: Settings) -> tuple[Handler, Handler]:
 
     async def get_model(request: web.Request) -> web.Response:
         name = request.match_info["id"]
-        route_of(name, settings.models)
-        return web.Response(body=model_body(name, created), content_type="application/json")
+        body = model_body(name, route_of(name, settings.models), created, context_length)
+        return web.Response(body=body, content_type="application/json")
 
     return list_models, get_model
 

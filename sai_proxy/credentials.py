@@ -2,12 +2,13 @@
 
 import html
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 from urllib.parse import unquote
 
-from sai_proxy.errors import CredentialUnusable
+from sai_proxy.errors import CredentialKindNeeded, CredentialUnusable
+from sai_proxy.errors.wording import credential_kind_facts
 
 COOKIE_MARK = "Cookies"
 """A key that contains this is a browser's session cookie (the predecessor's convention)."""
@@ -126,6 +127,15 @@ def first_key(candidates: Iterable[tuple[str, str | None]], placeholders: frozen
             return FoundKey(key, place, ignored)
         ignored.append(f"{place}: {'placeholder' if key else 'empty'}")
     return FoundKey(None, None, ignored)
+
+
+def usable_credentials(chain: tuple[Credential, ...], kinds: Collection[Kind]) -> tuple[Credential, ...]:
+    """Those of a chain that the way to a model lets in. Raises CredentialKindNeeded if none is left."""
+    usable = tuple(credential for credential in chain if credential.kind in kinds)
+    if not usable:
+        (kind,) = kinds
+        raise CredentialKindNeeded(credential_kind_facts(kind))
+    return usable
 
 
 def credential_chain(

@@ -1,5 +1,6 @@
 """What is asked and what it cost, free of any wire format."""
 
+from collections.abc import Mapping
 from typing import Literal
 
 from msgspec import Struct
@@ -9,12 +10,23 @@ from sai_proxy.conversation.abilities import Abilities
 from sai_proxy.conversation.events import ToolCall
 from sai_proxy.conversation.offer import OutputFormat, Toolset
 
+IMAGE_CHARS = 4_000
+"""What an image counts as, since its tokens depend on a size that nobody here looks at: a thousand tokens."""
+
+
+class Image(Struct, frozen=True):
+    """A picture. before: index of the text part that it stands before. url: `https:` or `data:`. detail: as sent."""
+
+    before: int
+    url: str
+    detail: str | None = None
+
 
 class ChatMessage(Struct, frozen=True):
     """One turn of a conversation.
 
     role: `system`, `user`, `assistant` or `tool`.
-    parts: the text parts, in order; a plain string is one part.
+    parts: the text parts, in order; a plain string is one part. images: those among them.
     calls: what an assistant has called. answers: of a `tool` message, the call whose result it is.
     """
 
@@ -22,6 +34,12 @@ class ChatMessage(Struct, frozen=True):
     parts: tuple[str, ...]
     calls: tuple[ToolCall, ...] = ()
     answers: ToolCall | None = None
+    images: tuple[Image, ...] = ()
+
+    def after(self, parts: tuple[str, ...]) -> "ChatMessage":
+        """The same message with these text parts before its own."""
+        images = tuple(replace(image, before=image.before + len(parts)) for image in self.images)
+        return replace(self, parts=parts + self.parts, images=images)
 
     @property
     def text(self) -> str:
@@ -31,7 +49,7 @@ class ChatMessage(Struct, frozen=True):
     def chars(self) -> int:
         """Length of `text`, in code points, and of the calls."""
         calls = sum(len(call.name) + len(call.arguments) for call in self.calls)
-        return sum(map(len, self.parts)) + max(len(self.parts) - 1, 0) + calls
+        return sum(map(len, self.parts)) + max(len(self.parts) - 1, 0) + calls + IMAGE_CHARS * len(self.images)
 
 
 Conversation = tuple[ChatMessage, ...]
@@ -65,6 +83,7 @@ class ChatRequest(Struct, frozen=True, kw_only=True):
     left_out: types of tools that were offered and that nobody here runs.
     truncate: whether the oldest messages may be left out of a conversation that is too long.
     api: `chat` or `responses`, for templates that have an input for it.
+    sampling: what the client wants of the model's writing, by OpenAI's names, as far as the road takes it.
     text_param: the request's field that holds the conversations, for errors about their length.
     ignored: names of request fields that were sent but that SAI has no place for.
     """
@@ -83,6 +102,7 @@ class ChatRequest(Struct, frozen=True, kw_only=True):
     left_out: tuple[str, ...] = ()
     truncate: bool = False
     api: Literal["chat", "responses"] = "chat"
+    sampling: Mapping[str, float] = {}
     text_param: str = "messages"
     ignored: tuple[str, ...] = ()
 

@@ -79,7 +79,7 @@ class UnsupportedValue(InvalidRequest):
 
 
 class UnsupportedContent(InvalidRequest):
-    """A message part that is not text. facts: kind."""
+    """A message part that the model cannot read. facts: kind, model; what can be done instead, if anything."""
 
 
 class ContextLengthExceeded(InvalidRequest):
@@ -146,6 +146,12 @@ class AccessTokenRequired(AuthenticationFailed):
 
 class CredentialUnusable(AuthenticationFailed):
     """A key that cannot travel in an HTTP header."""
+
+
+class CredentialKindNeeded(AuthenticationFailed):
+    """The way to this model lets no credential in that the request may use. facts: see `credential_kind_facts`."""
+
+    fault = "policy"
 
 
 class CredentialRejected(AuthenticationFailed):

@@ -107,10 +107,10 @@ ERROR_TABLE: dict[type[e.ProxyError], Row] = {
         400,
         _BAD,
         "invalid_value",
-        "'{param}' contiene {kind}: no se admite (not supported), SAI solo lee texto. "
-        "Quita la imagen o el archivo, y envía solo texto.",
-        "'{param}' holds {kind}, which is not supported: SAI reads text only. "
-        "Take the picture or file out, and send text only.",
+        "'{param}' contiene {kind}: el modelo '{model}' no lo admite (not supported), solo lee texto. "
+        "Qué puedes hacer: {instead_es}quita la imagen o el archivo, y envía solo texto.",
+        "'{param}' holds {kind}, which is not supported by '{model}': it reads text only. "
+        "What you can do: {instead_en}take the picture or file out, and send text only.",
     ),
     e.ContextLengthExceeded: Row(
         400,
@@ -225,6 +225,13 @@ ERROR_TABLE: dict[type[e.ProxyError], Row] = {
         "o es demasiado larga. Cópiala de nuevo desde SAI.",
         "Incorrect API key provided: it has characters that cannot stand in an HTTP header, or is too long. "
         "Copy it again from SAI.",
+    ),
+    e.CredentialKindNeeded: Row(
+        401,
+        _BAD,
+        "credential_kind",
+        "Este modelo necesita {needed_es} (Incorrect API key provided).",
+        "Incorrect API key provided: this model needs {needed_en}.",
     ),
     e.CredentialRejected: Row(
         401,

@@ -23,6 +23,19 @@ def credential_facts(source: str, kind: str) -> dict[str, str]:
     return facts
 
 
+def credential_kind_facts(kind: str) -> dict[str, str]:
+    """Facts for a model that lets only one kind of credential in, of which there is none."""
+    if kind == "cookie":
+        return {
+            "needed_es": "una cookie de sesión de SAI: SAI_COOKIE, o la tuya como 'x-user-api-key'",
+            "needed_en": "a SAI session cookie: SAI_COOKIE, or yours as 'x-user-api-key'",
+        }
+    return {
+        "needed_es": "una API Key de SAI: SAI_KEY, o la tuya como 'Authorization: Bearer'",
+        "needed_en": "a SAI API key: SAI_KEY, or yours as 'Authorization: Bearer'",
+    }
+
+
 def context_facts(tokens: int, limit: int) -> dict[str, str | int]:
     """Facts for a conversation that the guard measured, in estimated tokens. In small numbers, since there are
     agents that take a 429 or 500 anywhere in a text for a status, and ask again."""
@@ -50,4 +63,4 @@ class Facts(dict[str, str | int]):
     """A wording must never fail: what is optional is left out, and what was forgotten shows."""
 
     def __missing__(self, name: str) -> str:
-        return "" if name.startswith(("size_", "within_", "own_key_", "again_")) else "?"
+        return "" if name.startswith(("size_", "within_", "own_key_", "again_", "instead_")) else "?"

@@ -11,6 +11,7 @@ from msgspec import Meta, Raw, Struct, field
 
 from sai_proxy.conversation.chat import ChatRequest, Route
 from sai_proxy.errors import UnsupportedParameter
+from sai_proxy.openai_api.content import ContentRules
 from sai_proxy.openai_api.decoding import decode_body
 from sai_proxy.openai_api.fields import (
     ChoiceCount,
@@ -20,9 +21,10 @@ from sai_proxy.openai_api.fields import (
     Temperature,
     TokenLimit,
     TopP,
-    is_sent,
+    read_ignored,
     read_max_chars,
     read_n,
+    read_sampling,
     read_stops,
     refuse_if_asked,
     route_of,
@@ -107,22 +109,25 @@ def read_chat_request(wire: ChatCompletionRequest, routes: Mapping[str, Route]) 
         for name in names:
             check_kind(getattr(wire, name), name, kind)
     refuse_unsupported(wire)
-    conversation = read_messages(wire.messages)
+    route = route_of(wire.model, routes)
+    conversation = read_messages(wire.messages, ContentRules(wire.model, routes))
+    max_tokens = wire.max_completion_tokens or wire.max_tokens
     toolset = read_toolset(wire.tools, wire.tool_choice, parallel=wire.parallel_tool_calls)
     if toolset is None and not asks(wire.tools):
         toolset = read_functions(wire.functions, wire.function_call)
     return ChatRequest(
         model=wire.model,
-        route=route_of(wire.model, routes),
+        route=route,
         conversations=(conversation,),
         choices=read_n(wire.n),
         stream=bool(wire.stream),
         stops=read_stops(wire.stop),
-        max_chars=read_max_chars(wire.max_completion_tokens or wire.max_tokens),
+        max_chars=read_max_chars(max_tokens, route),
+        sampling=read_sampling(wire, max_tokens, route),
         toolset=toolset,
         output=read_output(wire.response_format),
         tools_json=bytes(wire.tools).decode() if toolset is not None and asks(wire.tools) else None,
-        ignored=tuple(name for name in _IGNORED if is_sent(wire, name)),
+        ignored=read_ignored(wire, _IGNORED, route),
     )
 
 

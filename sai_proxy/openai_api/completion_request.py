@@ -21,9 +21,10 @@ from sai_proxy.openai_api.fields import (
     Temperature,
     TokenLimit,
     TopP,
-    is_sent,
+    read_ignored,
     read_max_chars,
     read_n,
+    read_sampling,
     read_stops,
     refuse_if_asked,
     route_of,
@@ -92,17 +93,19 @@ def read_completion_request(wire: CompletionRequest, routes: Mapping[str, Route]
         raise UnsupportedValue({"allowed": f"prompts * n <= {MAX_CHOICES}"}, param="prompt")
     if (len(prompts) - 1) * len(wire.suffix or "") > MAX_REPEATED_CHARS:
         raise UnsupportedValue({"allowed": f"(prompts - 1) * length <= {MAX_REPEATED_CHARS}"}, param="suffix")
+    route = route_of(wire.model, routes)
     return ChatRequest(
         model=wire.model,
-        route=route_of(wire.model, routes),
+        route=route,
         conversations=tuple(_conversation(prompt, wire.suffix) for prompt in prompts),
         choices=len(prompts) * n,
         stream=bool(wire.stream),
         stops=read_stops(wire.stop),
-        max_chars=read_max_chars(wire.max_tokens),
+        max_chars=read_max_chars(wire.max_tokens, route),
+        sampling=read_sampling(wire, wire.max_tokens, route),
         echoes=tuple(prompts) if wire.echo else (),
         text_param="prompt",
-        ignored=tuple(name for name in _IGNORED if is_sent(wire, name)),
+        ignored=read_ignored(wire, _IGNORED, route),
     )
 
 

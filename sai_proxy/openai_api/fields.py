@@ -93,9 +93,24 @@ def read_stops(raw: Raw) -> tuple[str, ...]:
     return stops
 
 
-def read_max_chars(max_tokens: int | None) -> int | None:
-    """The length, in code points, that stands for a number of tokens."""
-    return None if max_tokens is None else max_tokens * CHARS_PER_TOKEN
+def read_max_chars(max_tokens: int | None, route: Route) -> int | None:
+    """The length, in code points, that stands for a number of tokens; None if the road counts them itself."""
+    return None if max_tokens is None or "max_tokens" in route.can.sampling else max_tokens * CHARS_PER_TOKEN
+
+
+SAMPLING = ("temperature", "top_p", "frequency_penalty", "presence_penalty", "seed")
+
+
+def read_sampling(wire: object, max_tokens: int | None, route: Route) -> dict[str, float]:
+    """What of the client's wishes for the model's writing the road takes, by OpenAI's names."""
+    wished = {name: getattr(wire, name, None) for name in SAMPLING}
+    wished["max_tokens"] = max_tokens
+    return {name: value for name, value in wished.items() if value is not None and name in route.can.sampling}
+
+
+def read_ignored(wire: object, names: tuple[str, ...], route: Route) -> tuple[str, ...]:
+    """Names of fields that were sent and that nobody has a place for."""
+    return tuple(name for name in names if name not in route.can.sampling and is_sent(wire, name))
 
 
 MAX_KEY_LENGTH = 2 * MAX_COOKIE_CHARS

@@ -9,8 +9,9 @@ from typing import Annotated
 from msgspec import Meta, Raw, Struct, field
 
 from sai_proxy.conversation import events
-from sai_proxy.conversation.chat import ChatMessage
-from sai_proxy.errors import InvalidType, InvalidValue, MissingParameter, UnsupportedContent
+from sai_proxy.conversation.chat import ChatMessage, Image
+from sai_proxy.errors import InvalidType, InvalidValue, MissingParameter
+from sai_proxy.openai_api.content import ContentRules
 from sai_proxy.openai_api.raw import Anything
 
 
@@ -96,29 +97,29 @@ MAX_MESSAGES = 10_000
 Messages = Annotated[list[Message], Meta(min_length=1, max_length=MAX_MESSAGES)]
 
 
-def read_messages(messages: list[Message]) -> tuple[ChatMessage, ...]:
-    """The conversation in `messages`. Raises InvalidRequest for parts that are not text, and for results that
-    answer no call."""
+def read_messages(messages: list[Message], rules: ContentRules) -> tuple[ChatMessage, ...]:
+    """The conversation in `messages`. Raises InvalidRequest for parts that the model cannot read, and for results
+    that answer no call."""
     made: dict[str, events.ToolCall] = {}
-    return tuple(_read(message, f"messages[{index}]", made) for index, message in enumerate(messages))
+    return tuple(_read(message, f"messages[{index}]", made, rules) for index, message in enumerate(messages))
 
 
-def _read(message: Message, path: str, made: dict[str, events.ToolCall]) -> ChatMessage:
+def _read(message: Message, path: str, made: dict[str, events.ToolCall], rules: ContentRules) -> ChatMessage:
     """made: the calls before it, by their ids."""
     match message:
         case SystemMessage() | DeveloperMessage():
-            return ChatMessage("system", _parts(message.content, path))
+            return ChatMessage("system", _parts(message.content, path, rules))
         case UserMessage():
-            return ChatMessage("user", _parts(message.content, path))
+            return _user_message(message.content, path, rules)
         case AssistantMessage():
             calls = _calls(message, path)
             made.update((call.id, call) for call in calls)
-            return ChatMessage("assistant", _assistant_parts(message, path), calls)
+            return ChatMessage("assistant", _assistant_parts(message, path, rules), calls)
         case ToolMessage():
             call = made.get(message.tool_call_id)
             if call is None:
                 raise _unanswered(f"{path}.tool_call_id", message.tool_call_id)
-            return ChatMessage("tool", ("\n".join(_parts(message.content, path)),), answers=call)
+            return ChatMessage("tool", ("\n".join(_parts(message.content, path, rules)),), answers=call)
         case FunctionMessage():
             call = made.get(message.name, events.ToolCall("", message.name, ""))
             return ChatMessage("tool", (message.content or "",), answers=call)
@@ -151,30 +152,44 @@ def _call(wire: ToolCall, path: str) -> events.ToolCall:
     return events.ToolCall(wire.id, wire.function.name, wire.function.arguments)
 
 
-def _assistant_parts(message: AssistantMessage, path: str) -> tuple[str, ...]:
-    parts = _parts(message.content, path) if message.content else ()
+def _assistant_parts(message: AssistantMessage, path: str, rules: ContentRules) -> tuple[str, ...]:
+    parts = _parts(message.content, path, rules) if message.content else ()
     if message.refusal:
         parts += (message.refusal,)
     return parts or ("",)
 
 
-def _parts(content: Content, path: str) -> tuple[str, ...]:
+def _user_message(content: Content, path: str, rules: ContentRules) -> ChatMessage:
+    if isinstance(content, str) or not any(isinstance(part, ImagePart) for part in content):
+        return ChatMessage("user", _parts(content, path, rules))
+    texts: list[str] = []
+    images: list[Image] = []
+    for index, part in enumerate(content):
+        place = f"{path}.content[{index}]"
+        if isinstance(part, ImagePart):
+            images.append(rules.image(part.image_url, None, len(texts), "image_url", f"{place}.image_url"))
+        else:
+            texts.append(_text(part, place, rules))
+    return ChatMessage("user", tuple(texts), images=tuple(images))
+
+
+def _parts(content: Content, path: str, rules: ContentRules) -> tuple[str, ...]:
     if isinstance(content, str):
         return (content,)
     if not content:
         raise InvalidType({"expected": "string | non-empty array", "found": "empty array"}, param=f"{path}.content")
-    return tuple(_text(part, f"{path}.content[{index}]") for index, part in enumerate(content))
+    return tuple(_text(part, f"{path}.content[{index}]", rules) for index, part in enumerate(content))
 
 
-def _text(part: Part, path: str) -> str:
+def _text(part: Part, path: str, rules: ContentRules) -> str:
     match part:
         case TextPart():
             return part.text
         case RefusalPart():
             return part.refusal
         case ImagePart():
-            raise UnsupportedContent({"kind": "image_url"}, param=f"{path}.image_url")
+            raise rules.refusal("image_url", f"{path}.image_url")
         case AudioPart():
-            raise UnsupportedContent({"kind": "input_audio"}, param=f"{path}.input_audio")
+            raise rules.refusal("input_audio", f"{path}.input_audio")
         case FilePart():
-            raise UnsupportedContent({"kind": "file"}, param=f"{path}.file")
+            raise rules.refusal("file", f"{path}.file")

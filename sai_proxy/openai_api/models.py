@@ -1,11 +1,24 @@
-"""`GET /v1/models` and `GET /v1/models/{id}`."""
+"""`GET /v1/models` and `GET /v1/models/{id}`, with what each model can, which strict clients ignore."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Mapping
+from typing import Literal
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
+from sai_proxy.conversation.chat import Route
 from sai_proxy.openai_api.codex_models import CodexModel, codex_models
+
+
+class Capabilities(Struct, kw_only=True):
+    """streaming: `live` if text comes as the model writes it. tools: `native` if the model's own, `emulated` if asked
+    for and read in text. context_length: tokens. road: which of SAI's endpoints answers."""
+
+    streaming: Literal["live", "buffered"]
+    tools: Literal["native", "emulated"]
+    images: bool
+    context_length: int
+    road: str
 
 
 class Model(Struct, kw_only=True):
@@ -13,27 +26,38 @@ class Model(Struct, kw_only=True):
     object: str = "model"
     created: int
     owned_by: str = "sai"
+    capabilities: Capabilities
 
 
 class ModelsList(Struct, kw_only=True):
-    """models: of Codex alone, which asks with its own version."""
+    """models: for Codex alone, which asks with its own version."""
 
     object: str = "list"
     data: list[Model]
     models: list[CodexModel] | UnsetType = UNSET
 
 
-def models_body(ids: Iterable[str], created: int) -> bytes:
-    """JSON of all models. created: Unix seconds."""
-    return msgspec.json.encode(ModelsList(data=[Model(id=name, created=created) for name in ids]))
+def model_of(name: str, route: Route, created: int, context_length: int) -> Model:
+    """created: Unix seconds. context_length: tokens."""
+    can = route.can
+    capabilities = Capabilities(
+        streaming="live" if can.live else "buffered",
+        tools="native" if can.tools == "native" else "emulated",
+        images=can.images,
+        context_length=context_length,
+        road=route.road,
+    )
+    return Model(id=name, created=created, capabilities=capabilities)
 
 
-def models_body_for_codex(ids: Collection[str], created: int, context_window: int) -> bytes:
-    """The same, with what Codex wants to know. context_window: tokens."""
-    data = [Model(id=name, created=created) for name in ids]
-    return msgspec.json.encode(ModelsList(data=data, models=codex_models(ids, context_window)))
+def models_body(routes: Mapping[str, Route], created: int, context_length: int, *, for_codex: bool = False) -> bytes:
+    """JSON of all models; for_codex: with what Codex wants to know."""
+    data = [model_of(name, route, created, context_length) for name, route in routes.items()]
+    return msgspec.json.encode(
+        ModelsList(data=data, models=codex_models(routes, context_length) if for_codex else UNSET)
+    )
 
 
-def model_body(id: str, created: int) -> bytes:
-    """JSON of one model. created: Unix seconds."""
-    return msgspec.json.encode(Model(id=id, created=created))
+def model_body(name: str, route: Route, created: int, context_length: int) -> bytes:
+    """JSON of one model."""
+    return msgspec.json.encode(model_of(name, route, created, context_length))

@@ -31,6 +31,9 @@ from sai_proxy.openai_api.response_object import (
 from sai_proxy.openai_api.response_tools import ToolNames
 from sai_proxy.openai_api.usage import UsageBody
 
+_CUTS = {"length": "max_output_tokens", "content_filter": "content_filter"}
+"""This endpoint's words for the finish reasons of an answer that is not all there."""
+
 _SLOT = "\x00"
 _ENCODED_SLOT = msgspec.json.encode(_SLOT)
 
@@ -65,7 +68,7 @@ class ResponseAnswer:
         self._items: list[bytes] = []
         self._message: _OpenMessage | None = None
         self._call: _OpenCall | None = None
-        self._cut = False
+        self._cut: str | None = None
         self._response = b""
 
     @property
@@ -81,7 +84,7 @@ class ResponseAnswer:
 
     def whole(self, choices: list[Completed], usage: UsageBody) -> bytes:
         (choice,) = choices
-        self._cut = choice.finish_reason == "length"
+        self._cut = _CUTS.get(choice.finish_reason)
         if choice.text or not choice.calls:
             self._close(message_item(self._item_id(None), [choice.text], self._item_status))
         for call in choice.calls:
@@ -131,7 +134,7 @@ class ResponseAnswer:
         return done + self._item_done(item)
 
     def finish(self, index: int, reason: str) -> bytes:  # noqa: ARG002
-        self._cut = reason == "length"
+        self._cut = _CUTS.get(reason)
         opened = b"" if self._items or self._message is not None else self._open_message()
         return opened + self._close_message()
 
@@ -173,7 +176,7 @@ class ResponseAnswer:
             self._told,
             Outcome(
                 status=self._item_status,
-                incomplete_details=IncompleteDetails("max_output_tokens") if self._cut else None,
+                incomplete_details=IncompleteDetails(self._cut) if self._cut else None,
                 output=list(map(Raw, self._items)),
                 usage=response_usage(usage),
             ),

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 import msgspec
 from msgspec import Raw, Struct, field
 
-from sai_proxy.conversation.chat import ChatMessage, Conversation
+from sai_proxy.conversation.chat import ChatMessage, Conversation, Image
 from sai_proxy.conversation.events import CallKind, ToolCall
 from sai_proxy.errors import (
     ArrayTooLong,
@@ -17,9 +17,9 @@ from sai_proxy.errors import (
     InvalidValue,
     ItemNotKept,
     MissingParameter,
-    UnsupportedContent,
     UnsupportedValue,
 )
+from sai_proxy.openai_api.content import ContentRules
 from sai_proxy.openai_api.decoding import decode_field
 from sai_proxy.openai_api.kept_responses import Recalled, item_of
 from sai_proxy.openai_api.messages import MAX_MESSAGES
@@ -29,6 +29,10 @@ from sai_proxy.openai_api.response_tools import ToolNames
 NOT_SHOWN = "[%s not shown: this model reads text only]"
 """In place of an image in a tool's output. A refusal would end an agent's conversation for good, since the item
 stays in its history."""
+
+SHOWN_BELOW = "[image: see the next message of the user]"
+SHOWN = "The images that the tools have given:"
+"""Where a model reads images, those of tools come in a message of their own: a tool's result is text alone."""
 
 TEXT_PARTS = ("input_text", "output_text", "text", "summary_text", "reasoning_text")
 OTHER_PARTS = ("input_image", "input_file", "input_audio", "computer_screenshot", "image_url", "file")
@@ -73,6 +77,7 @@ class Part(Struct):
     text: str | None = None
     refusal: str | None = None
     image_url: Anything = field(default_factory=Raw)
+    detail: str | None = None
 
 
 class ItemKind(Struct):
@@ -163,22 +168,25 @@ def _resolved(item: Raw, path: str, recalled: Recalled) -> Raw:
     return found
 
 
-def read_items(items: list[PlacedItem], names: ToolNames) -> Conversation:
-    """The conversation in `items`. Raises InvalidRequest for what cannot be read as text, and for outputs that
+def read_items(items: list[PlacedItem], names: ToolNames, rules: ContentRules) -> Conversation:
+    """The conversation in `items`. Raises InvalidRequest for what the model cannot read, and for outputs that
     answer no call."""
-    reading = _Reading(names)
+    reading = _Reading(names, rules)
     for path, item in items:
         reading.add(path, item)
     reading.end_turn()
+    reading.end_outputs()
     return tuple(reading.messages)
 
 
 class _Reading:
     """A conversation while its items are read."""
 
-    def __init__(self, names: ToolNames) -> None:
+    def __init__(self, names: ToolNames, rules: ContentRules) -> None:
         self.messages: list[ChatMessage] = []
         self._names = names
+        self._rules = rules
+        self._shown: list[Image] = []
         self._made: dict[str, ToolCall] = {}
         self._said: tuple[str, ...] = ()
         self._calls: list[ToolCall] = []
@@ -212,14 +220,37 @@ class _Reading:
             self.messages.append(ChatMessage("assistant", self._said or ("",), tuple(self._calls)))
             self._said, self._calls = (), []
 
+    def end_outputs(self) -> None:
+        """Pictures that tools have shown follow all of their outputs."""
+        if self._shown:
+            self.messages.append(ChatMessage("user", (SHOWN,), images=tuple(self._shown)))
+            self._shown = []
+
     def _message(self, path: str, item: Raw) -> None:
         self.end_turn()
+        self.end_outputs()
         message = decode_field(item, _message_decoder, path)
-        parts = _parts(message.content, path)
+        if message.role == "user" and isinstance(message.content, list):
+            self._user_message(message.content, path)
+            return
+        parts = _parts(message.content, path, self._rules)
         if message.role == "assistant":
             self._said = parts or ("",)
         elif parts:
             self.messages.append(ChatMessage("user" if message.role == "user" else "system", parts))
+
+    def _user_message(self, content: list[Part], path: str) -> None:
+        texts: list[str] = []
+        images: list[Image] = []
+        for index, part in enumerate(content):
+            place = f"{path}.content[{index}]"
+            if part.type == "input_image" and is_given(part.image_url):
+                place = f"{place}.image_url"
+                images.append(self._rules.image(part.image_url, part.detail, len(texts), part.type, place))
+            else:
+                texts.append(_text(part, place, self._rules))
+        if texts or images:
+            self.messages.append(ChatMessage("user", tuple(texts), images=tuple(images)))
 
     def _agent_message(self, item: Raw) -> None:
         """What another agent of the client's has said; its shape is not documented, so no other is refused."""
@@ -230,9 +261,11 @@ class _Reading:
         text = "\n".join(map(_shown, content)) if isinstance(content, list) else content
         if text:
             self.end_turn()
+            self.end_outputs()
             self.messages.append(ChatMessage("user", (text,)))
 
     def _call(self, id: str, name: str, arguments: str, kind: CallKind) -> None:
+        self.end_outputs()
         call = self._made[id] = ToolCall(id, name, arguments, kind)
         self._calls.append(call)
 
@@ -249,16 +282,23 @@ class _Reading:
                 param=f"{path}.call_id",
             )
         parts = item.output if isinstance(item.output, list) else [Part("input_text", item.output)]
-        self.messages.append(ChatMessage("tool", ("\n".join(map(_shown, parts)),), answers=call))
+        text = "\n".join(self._output_part(part, f"{path}.output[{index}]") for index, part in enumerate(parts))
+        self.messages.append(ChatMessage("tool", (text,), answers=call))
+
+    def _output_part(self, part: Part, path: str) -> str:
+        if part.type != "input_image" or not self._rules.images or not is_given(part.image_url):
+            return _shown(part)
+        self._shown.append(self._rules.image(part.image_url, part.detail, 1, part.type, f"{path}.image_url"))
+        return SHOWN_BELOW
 
 
-def _parts(content: str | list[Part], path: str) -> tuple[str, ...]:
+def _parts(content: str | list[Part], path: str, rules: ContentRules) -> tuple[str, ...]:
     if isinstance(content, str):
         return (content,)
-    return tuple(_text(part, f"{path}.content[{index}]") for index, part in enumerate(content))
+    return tuple(_text(part, f"{path}.content[{index}]", rules) for index, part in enumerate(content))
 
 
-def _text(part: Part, path: str) -> str:
+def _text(part: Part, path: str, rules: ContentRules) -> str:
     if part.type == "refusal":
         return part.refusal or ""
     if part.type in TEXT_PARTS:
@@ -266,7 +306,7 @@ def _text(part: Part, path: str) -> str:
             raise MissingParameter(param=f"{path}.text")
         return part.text
     if part.type in OTHER_PARTS:
-        raise UnsupportedContent({"kind": part.type}, param=f"{path}.image_url" if is_given(part.image_url) else path)
+        raise rules.refusal(part.type, f"{path}.image_url" if is_given(part.image_url) else path)
     raise UnsupportedValue({"allowed": ", ".join((*TEXT_PARTS, "refusal"))}, param=f"{path}.type")
 
 

@@ -16,14 +16,16 @@ from sai_proxy.errors import (
     UnsupportedParameter,
     UnsupportedValue,
 )
+from sai_proxy.openai_api.content import ContentRules
 from sai_proxy.openai_api.decoding import decode_body, decode_field
 from sai_proxy.openai_api.fields import (
     LiteLlmParams,
     Temperature,
     TokenLimit,
     TopP,
-    is_sent,
+    read_ignored,
     read_max_chars,
+    read_sampling,
     refuse_if_asked,
     route_of,
 )
@@ -135,7 +137,7 @@ def read_responses_request(wire: ResponsesRequest, routes: Mapping[str, Route], 
     _refuse_unsupported(wire)
     tools = read_response_tools(wire.tools, wire.tool_choice, parallel=wire.parallel_tool_calls)
     items = place_items(wire.input, recalled)
-    conversation = read_items([*_earlier(wire, recalled), *items], tools.names)
+    conversation = read_items([*_earlier(wire, recalled), *items], tools.names, ContentRules(wire.model, routes))
     if wire.instructions:
         conversation = (ChatMessage("system", (wire.instructions,)), *conversation)
     chat = ChatRequest(
@@ -143,7 +145,8 @@ def read_responses_request(wire: ResponsesRequest, routes: Mapping[str, Route], 
         route=route,
         conversations=(conversation or (ChatMessage("user", ("",)),),),
         stream=bool(wire.stream),
-        max_chars=read_max_chars(wire.max_output_tokens),
+        max_chars=read_max_chars(wire.max_output_tokens, route),
+        sampling=read_sampling(wire, wire.max_output_tokens, route),
         toolset=tools.toolset,
         output=_read_output(wire.text),
         tools_json=bytes(wire.tools).decode() if tools.toolset is not None else None,
@@ -151,7 +154,7 @@ def read_responses_request(wire: ResponsesRequest, routes: Mapping[str, Route], 
         truncate=wire.truncation == "auto",
         api="responses",
         text_param="input",
-        ignored=tuple(name for name in _IGNORED if is_sent(wire, name)),
+        ignored=read_ignored(wire, _IGNORED, route),
     )
     return ReadRequest(chat, items, tools.names)
 

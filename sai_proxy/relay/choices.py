@@ -53,8 +53,8 @@ class Choice:
             if received is None:
                 self._text(self._text_end.end())
                 self._ended = True
-                if not self.cut and (told := self.reply.finish_reason):
-                    self.finish_reason = told
+                if not self.cut and self.reply.finish_reason is not None:
+                    self.finish_reason = self.reply.finish_reason
                 if not self.chars:
                     logger.warning("SAI answered with no text")
             elif isinstance(received, str):

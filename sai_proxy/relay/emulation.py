@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 
 from sai_proxy import errors
-from sai_proxy.conversation.chat import Usage
+from sai_proxy.conversation.chat import ChatRequest, Usage
 from sai_proxy.conversation.events import CallArguments, CallBegin, Event
 from sai_proxy.conversation.offer import OutputFormat, Toolset
 from sai_proxy.errors.wording import second_ask_facts
@@ -42,10 +42,13 @@ def new_call_id() -> str:
 
 class Demand:
     """What one request wants of the model beside text. hold: whether nothing goes out before the end, so
-    that there is always a second try."""
+    that there is always a second try. native: whether the road makes calls itself, so that none is in its text."""
 
-    def __init__(self, toolset: Toolset | None, output: OutputFormat | None, *, hold: bool) -> None:
+    def __init__(
+        self, toolset: Toolset | None, output: OutputFormat | None, *, hold: bool, native: bool = False
+    ) -> None:
         self.toolset = toolset
+        self.native = native
         self.output = output
         self.hold = hold
         self.call_required = toolset is not None and toolset.demand == "required"
@@ -54,8 +57,18 @@ class Demand:
         self.schema = Validator(output.schema) if output is not None and output.schema is not None else None
 
 
+def demand_of(chat: ChatRequest) -> Demand | None:
+    """What has to be read out of the text, or checked, of a road that does not do so itself; None for nothing."""
+    toolset, native = chat.toolset, chat.route.can.tools == "native"
+    demanding = toolset is not None and (toolset.demand == "required" or any(tool.strict for tool in toolset.offered))
+    if chat.output is None and (toolset is None or (native and not demanding)):
+        return None
+    return Demand(toolset, chat.output, hold=not chat.stream, native=native)
+
+
 class EmulatedReply:
-    """A reply of text, read as events. hold: told of all text that has come and not gone out."""
+    """A reply of text, or of a road's own events, read as what is demanded. hold: told of all text that has come and
+    not gone out."""
 
     def __init__(self, reply: Reply, demand: Demand, ask_again: AskAgain, record: RequestRecord, hold: Hold) -> None:
         self._reply = reply
@@ -73,7 +86,9 @@ class EmulatedReply:
 
     def _begin(self) -> None:
         demand = self._demand
-        self._calls = CallReader(demand.toolset, new_call_id) if demand.toolset is not None else None
+        toolset = None if demand.native else demand.toolset
+        self._calls = CallReader(toolset, new_call_id) if toolset is not None else None
+        self._native_calls = 0
         self._json = JsonReader() if demand.output is not None else None
         self._said = ""
         self._held: list[Event] = []
@@ -104,10 +119,12 @@ class EmulatedReply:
             piece = await self._reply.read()
             if piece is None:
                 self._end()
-            else:
-                assert isinstance(piece, str)
+            elif isinstance(piece, str):
                 self._keep(piece)
                 self._take(self._calls.feed(piece) if self._calls is not None else [piece])
+            else:
+                self._native_calls += isinstance(piece, CallBegin)
+                self._take([piece])
         event = self._ready.popleft() if self._ready else None
         checked_at_the_end = self._json is not None and not self._ended
         if not (self._ready or checked_at_the_end):
@@ -164,7 +181,7 @@ class EmulatedReply:
 
     @property
     def _called(self) -> int:
-        return self._calls.called if self._calls is not None else 0
+        return self._native_calls + (self._calls.called if self._calls is not None else 0)
 
     def _release(self) -> None:
         self._ready.extend(self._held)

@@ -13,6 +13,7 @@ from aiohttp.typedefs import Handler
 from sai_proxy import errors
 from sai_proxy.conversation.chat import ChatRequest
 from sai_proxy.conversation.events import CallArguments, Event, Gathering, in_parts
+from sai_proxy.credentials import usable_credentials
 from sai_proxy.errors.wording import timeout_facts
 from sai_proxy.http.admission import Holding
 from sai_proxy.keys import ANSWER, CHAT_REQUEST, CREDENTIALS, HOLDING, KEEP, LIFECYCLE, METRICS, RECORD, UPSTREAM
@@ -21,7 +22,7 @@ from sai_proxy.openai_api.answer_format import written
 from sai_proxy.openai_api.failures import FailurePolicy
 from sai_proxy.openai_api.usage import UsageBody, usage_body
 from sai_proxy.relay.choices import Asking, Choices, open_choices
-from sai_proxy.relay.emulation import Demand
+from sai_proxy.relay.emulation import demand_of
 from sai_proxy.relay.heartbeat import open_with_heartbeats, read_with_heartbeats
 from sai_proxy.relay.writer import AnswerWriter
 from sai_proxy.sai_api.upstream import Question, Upstream
@@ -58,12 +59,11 @@ def answer_handler(policy: FailurePolicy, *, heartbeat_s: float, deadline_s: flo
 async def _ask(request: web.Request, deadline: float) -> Choices:
     """Make SAI's questions of the request, let go of what they are made of, ask them, and let go of them."""
     chat, upstream = request[CHAT_REQUEST], request.app[UPSTREAM]
+    credentials = usable_credentials(request[CREDENTIALS], chat.route.can.credentials)
     kept = sum(map(len, chat.echoes)) + request[ANSWER].held_bytes
     questions = await _questions(upstream, chat, request[HOLDING], kept)
     payloads = sum(len(question.payload) for question in questions)
-    demand = None
-    if chat.toolset is not None or chat.output is not None:
-        demand = Demand(chat.toolset, chat.output, hold=not chat.stream)
+    demand = demand_of(chat)
     if demand is not None:
         kept += payloads  # the conversation stays, since it may be asked about once more
     else:
@@ -71,7 +71,7 @@ async def _ask(request: web.Request, deadline: float) -> Choices:
     request[CHAT_REQUEST] = chat.without_text()
     request[HOLDING].settle(kept + payloads)
     try:
-        asking = Asking(upstream, request[CREDENTIALS], request[RECORD], request[HOLDING], deadline)
+        asking = Asking(upstream, credentials, request[RECORD], request[HOLDING], deadline)
         return await open_choices(asking, questions, chat, demand)
     finally:
         for question in questions:
@@ -166,7 +166,7 @@ class StreamedAnswer:
         self._writer = AnswerWriter(request)
         self._started = False
         chat = request[CHAT_REQUEST]
-        self._demanding = chat.toolset is not None or chat.output is not None
+        self._demanding = demand_of(chat) is not None
         self._text_sent = False
 
     async def run(self) -> web.StreamResponse:

@@ -14,8 +14,9 @@ _MAX_TOKEN_DIGITS = 9
 class AnswerReader(Protocol):
     """One answer while it is read.
 
-    model: the model that SAI says it used. usage, finish_reason: complete after `end`; None where SAI does not say.
-    keeps: whether nothing comes out before the end, so that what has gone in is held.
+    model: the model that SAI says it used. usage, finish_reason: complete after `end`. finish_reason: `length` or
+        `content_filter` where SAI says that there would have been more, else None.
+    held_bytes: of what has gone in and not come out.
     """
 
     @property
@@ -25,7 +26,7 @@ class AnswerReader(Protocol):
     @property
     def finish_reason(self) -> str | None: ...
     @property
-    def keeps(self) -> bool: ...
+    def held_bytes(self) -> int: ...
 
     def feed(self, data: bytes) -> list[Event]:
         """The events that `data` completes. Raises ProxyError."""
@@ -40,7 +41,7 @@ class TextReader:
     """An answer that is text and nothing else, with what SAI's headers say of it."""
 
     finish_reason = None
-    keeps = False
+    held_bytes = 0
 
     def __init__(self, headers: Mapping[str, str]) -> None:
         self.model = read_model(headers)

@@ -16,9 +16,6 @@ from sai_proxy.sai_api.upstream import Hold
 PIECE_BYTES = 32 * 1024
 """Read at once, however much has arrived: what a client does not take yet waits where SAI is slowed down by it."""
 
-KEPT_TIMES = 3
-"""How often a document that is read at its end is there then: as bytes, joined, and as what is in it."""
-
 
 class SaiReply:
     """An answer of SAI's, whose connection it owns until it is closed.
@@ -80,8 +77,7 @@ class SaiReply:
                 self._ended = True
                 self._body.end()
                 self._ready.extend(self._reader.end())
-                self._hold(-self._held_bytes)
-                self._held_bytes = 0
+                self._account()
         return self._ready.popleft() if self._ready else None
 
     def _take(self, data: bytes) -> None:
@@ -89,11 +85,13 @@ class SaiReply:
         self._bytes_left -= len(inflated)
         if self._bytes_left < 0:
             raise errors.UpstreamAnswerTooLong({"limit": self._max_bytes})
-        if self._reader.keeps:
-            size = KEPT_TIMES * len(inflated)
-            self._hold(size)
-            self._held_bytes += size
         self._ready.extend(self._reader.feed(inflated))
+        self._account()
+
+    def _account(self) -> None:
+        if (held := self._reader.held_bytes) != self._held_bytes:
+            before, self._held_bytes = self._held_bytes, held
+            self._hold(held - before)
 
     async def peek(self, chars: int) -> str:
         """At least `chars` characters of the beginning of a text, or all there is; `read` starts with them."""

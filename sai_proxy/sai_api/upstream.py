@@ -34,7 +34,7 @@ class Reply(Protocol):
     """An answer that SAI has begun.
 
     model: the model that SAI says it used. usage may be complete only after the last piece, and so is
-    finish_reason, None where SAI does not say.
+    finish_reason: `length` or `content_filter` where SAI says that there would have been more, else None.
     """
 
     @property

@@ -40,7 +40,13 @@ from typing import NamedTuple
 FOREVER_S = 3600.0
 
 KNOWN = frozenset(re.findall(r"`([a-z-]+)(?:=[^`]*)?`", __doc__ or ""))
-OF_OTHER_ENDPOINTS = frozenset({"deltas", "document", "expired", "incomplete", "nested", "plain", "responses", "sse"})
+OF_OTHER_ENDPOINTS = frozenset(
+    {
+        *("deltas", "completed", "document", "expired", "incomplete", "unclosed", "failed"),
+        *("nested", "plain", "responses", "bare", "call", "arguments", "finish", "sse"),
+    }
+)
+"""`other_endpoints` says what each of its functions does of them."""
 
 _DIRECTIVE = re.compile(r'\[\[(?P<name>[a-z-]+)(?:=(?P<value>"(?:[^"\\]|\\.)*"|.*?))?\]\]', re.DOTALL)
 

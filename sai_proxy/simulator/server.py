@@ -4,19 +4,22 @@ import asyncio
 import logging
 import ssl
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
-from sai_proxy.simulator import execute
-from sai_proxy.simulator.accounts import Refusal, refusal_of
+from sai_proxy.simulator import execute, other_endpoints
+from sai_proxy.simulator.accounts import LOGIN_REDIRECT, Refusal, refusal_of
 from sai_proxy.simulator.directives import DirectiveFault, Script, read_script
-from sai_proxy.simulator.other_endpoints import add_other_endpoints
 
 logger = logging.getLogger(__name__)
+
+Answer = Callable[[web.Request, Script, Any], Awaitable[web.StreamResponse]]
+"""How an endpoint answers a body, as its script wants."""
 
 MAX_BODY_BYTES = 256 * 1024 * 1024
 _ONLY_AT_FIRST = ("status", "reset", "garbage", "silence", "overflow", "cut")
@@ -59,13 +62,50 @@ class Simulator:
 
     async def execute(self, request: web.Request) -> web.StreamResponse:
         """One call of a template."""
+
+        def user_text(body: Any) -> str:
+            return str((body.get("inputs") or {}).get("user") or "")
+
+        async def answer(request: web.Request, script: Script, body: Any) -> web.StreamResponse:
+            text = execute.answer_text(script, body)
+            model = request.query.get("modelOverride", execute.MODEL)
+            headers = execute.answer_headers(script, text, model)
+            data, headers["Content-Type"] = execute.answer_body(script, text, json_only=_accepts_only_json(request))
+            return await execute.send(request, script, headers, data)
+
+        return await self._serve(request, user_text, answer)
+
+    def other(self, answer: Answer, *, takes: str) -> Handler:
+        """A handler for another endpoint, which lets only a key or a cookie in, as `takes` says, and shows all others
+        the way to the login page."""
+
+        async def handle(request: web.Request) -> web.StreamResponse:
+            return await self._serve(request, other_endpoints.text_of_messages, answer, takes=takes)
+
+        return handle
+
+    async def _serve(
+        self, request: web.Request, user_text: Callable[[Any], str], answer: Answer, *, takes: str | None = None
+    ) -> web.StreamResponse:
         call = await self._record(request)
         try:
-            response = await self._answer(request, call)
+            script = self._script(user_text(call.body))
+            await asyncio.sleep(script.seconds("silence"))
+            if script.value("reset") == "before":
+                raise execute.reset(request)
+            credential = {"key": call.key, "cookie": call.cookie, None: call.key or call.cookie}[takes] or ""
+            refusal = self._refusal(request, credential, script)
+            if takes and refusal is not None and refusal.status == 401 and "status" not in script:
+                refusal = LOGIN_REDIRECT
+            if refusal is not None:
+                response: web.StreamResponse = web.Response(
+                    status=refusal.status, text=refusal.body, content_type=refusal.content_type, headers=refusal.headers
+                )
+            else:
+                response = await answer(request, script, call.body)
+                call.completed = True
         except DirectiveFault as fault:
             response = web.Response(status=400, text=f"SAI simulator: {fault}")
-        else:
-            call.completed = True
         finally:
             call.ended.set()
         return response
@@ -80,23 +120,6 @@ class Simulator:
         logger.debug("simulated call", extra={"path": call.path, "query": call.query, "credential": kind, "body": body})
         return call
 
-    async def _answer(self, request: web.Request, call: RecordedCall) -> web.StreamResponse:
-        user_text = str((call.body.get("inputs") or {}).get("user") or "")
-        script = self._script(user_text)
-        await asyncio.sleep(script.seconds("silence"))
-        if script.value("reset") == "before":
-            raise execute.reset(request)
-        refusal = self._refusal(request, call, script)
-        if refusal is not None:
-            return web.Response(
-                status=refusal.status, text=refusal.body, content_type=refusal.content_type, headers=refusal.headers
-            )
-        text = execute.answer_text(script, call.body)
-        model = request.query.get("modelOverride", execute.MODEL)
-        headers = execute.answer_headers(script, text, model)
-        body, headers["Content-Type"] = execute.answer_body(script, text, json_only=_accepts_only_json(request))
-        return await execute.send(request, script, headers, body)
-
     def _script(self, user_text: str) -> Script:
         """The script of a text, without what `times` has used up."""
         script = read_script(user_text)
@@ -107,10 +130,9 @@ class Simulator:
             return script
         return Script({k: v for k, v in script.directives.items() if k not in _ONLY_AT_FIRST}, script.text)
 
-    def _refusal(self, request: web.Request, call: RecordedCall, script: Script) -> Refusal | None:
+    def _refusal(self, request: web.Request, credential: str, script: Script) -> Refusal | None:
         """Credentials first, as SAI does; a key wins over a cookie."""
-        template = request.match_info["id"]
-        credential = call.key or call.cookie or ""
+        template = request.match_info.get("id", request.path)
         self._by_credential[template, credential] += 1
         refusal = refusal_of(credential, self._by_credential[template, credential])
         if refusal is None and template.startswith("404"):
@@ -137,7 +159,11 @@ async def simulator(
     sai = Simulator(recording=recording)
     app = web.Application(client_max_size=MAX_BODY_BYTES)
     app.router.add_post("/api/templates/{id}/execute", sai.execute)
-    add_other_endpoints(app)
+    app.router.add_post("/api/templates/{id}/chatexecute", sai.other(other_endpoints.chat_execute, takes="cookie"))
+    streamed = sai.other(other_endpoints.streaming_responses, takes="cookie")
+    app.router.add_post("/api/streaming-responses/stream", streamed)
+    app.router.add_post("/api/prompt/v1/chat/completions", sai.other(other_endpoints.prompt, takes="key"))
+    app.router.add_post("/api/mcp", other_endpoints.mcp)
     runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=0.1, max_field_size=65_536)
     await runner.setup()
     try:

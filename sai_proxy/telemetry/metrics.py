@@ -112,6 +112,7 @@ class Metrics:
         for operation, outcome in KEPT_USES:
             self.kept_answers.labels(operation, outcome)
         self.kept_bytes = gauge("sai_proxy_kept_bytes", "Bytes of kept answers in this process now.")
+        self.models = gauge("sai_proxy_models", "1 for each model that is served, with its road.", ("model", "road"))
         self.requests_in_flight = gauge("sai_proxy_requests_in_flight", "Requests to a model now.")
         self.streams_in_flight = gauge("sai_proxy_streams_in_flight", "Streamed answers now.")
         self.connections = gauge("sai_proxy_connections", "Open connections of clients now.")

@@ -17,6 +17,7 @@ PROBES = ("/health", "/metrics")
 class RequestRecord:
     """Filled on the way by whoever learns something. Times are seconds of the loop's monotonic clock.
 
+    road: which of SAI's endpoints is asked.
     roles: how many messages of each role. chars: characters of all messages, after unwrapping.
     credential: source and kind of the last one tried, such as `user_key`; never a value. key_place:
         where the user's own key stood (`body`, a header's name, `bearer`).
@@ -34,6 +35,7 @@ class RequestRecord:
 
     started: float
     model: str | None = None
+    road: str | None = None
     sai_model: str | None = None
     stream: bool | None = None
     messages: int | None = None

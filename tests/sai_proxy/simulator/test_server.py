@@ -127,6 +127,11 @@ async def test_streaming_responses(session: aiohttp.ClientSession) -> None:
     ]
     _, text = await post(session, path, messages("[[answer=a b]][[deltas]]"), COOKIE)
     assert "responsecompleted" not in text
+    assert "event: complete" in text
+    _, text = await post(session, path, messages("[[answer=a b]][[completed]]"), COOKIE)
+    assert "outputtextdelta" not in text
+    _, text = await post(session, path, messages("[[answer=a b]][[unclosed]]"), COOKIE)
+    assert "complete" not in text
     _, text = await post(session, path, messages("[[answer=a b]][[document]]"), COOKIE)
     assert json.loads(text)["items"][0]["content"][0]["text"] == "a b"
     _, text = await post(session, path, messages("[[incomplete]]"), COOKIE)
@@ -151,7 +156,7 @@ async def test_prompt(session: aiohttp.ClientSession) -> None:
     ]:
         assert (await post(session, path, messages("x", model=model, tools=[tool]), KEY))[0] == status
     assert (await post(session, path, messages("x", model="m", functions=[]), KEY))[0] == 400
-    assert (await post(session, path, messages("[[retry-after=3]]", model="m"), KEY))[0] == 429
+    assert (await post(session, path, messages("[[status=429]][[retry-after=3]]", model="m"), KEY))[0] == 429
     assert (await post(session, path, messages("x", model="m"), {"X-Api-Key": "invalid"}))[0] == 302
 
 

@@ -7,9 +7,13 @@ after auth-resolution, since what is kept belongs to somebody, and before chat-b
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
+from sai_proxy.errors import ContextLengthExceeded
 from sai_proxy.keys import BODY, CALLER, HOLDING, KEEP, RECALLED, STORE
 from sai_proxy.openai_api.endpoints import Endpoint
-from sai_proxy.openai_api.kept_responses import Kept
+from sai_proxy.openai_api.kept_responses import MAX_RECALLED_BYTES, Kept
+
+COPIES = 2
+"""How often what is recalled is there: as it was kept, and as messages."""
 
 
 def answer_store_middleware(endpoint: Endpoint) -> Middleware:
@@ -20,9 +24,18 @@ def answer_store_middleware(endpoint: Endpoint) -> Middleware:
         async def keep(kept: Kept) -> None:
             await store.keep(owner, kept)
 
+        recalled_bytes = 0
+
+        def hold(size: int) -> None:
+            nonlocal recalled_bytes
+            recalled_bytes += size
+            if recalled_bytes > MAX_RECALLED_BYTES:
+                raise ContextLengthExceeded(param="previous_response_id")
+            request[HOLDING].grow(COPIES * size, alone=False)
+
         wanted = endpoint.references(request[BODY])
         if wanted:
-            request[RECALLED] = await store.recall(owner, wanted, request[HOLDING].grow)
+            request[RECALLED] = await store.recall(owner, wanted, hold)
         request[KEEP] = keep
         return await handler(request)
 

@@ -55,5 +55,7 @@ def error_mapping_middleware(policy: FailurePolicy) -> Middleware:
                 raise
             logger.exception("unexpected error")
             return answer(request, errors.InternalError())
+        finally:
+            request.pop(ANSWER, None)  # a connection keeps its last request, and this may keep all of an answer
 
     return error_mapping

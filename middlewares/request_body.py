@@ -5,6 +5,8 @@ in the body. A failure on the way, here or further inside, may have to be told i
 asks for: should it not have been read that far, this layer writes the likely ANSWER.
 """
 
+from codecs import BOM_UTF8
+
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
@@ -22,9 +24,12 @@ def request_body_middleware(endpoint: Endpoint, *, max_bytes: int, timeout_s: fl
         request[BODY] = b""
         try:
             with request.app[LIFECYCLE].running():
-                request[BODY] = await read_body(
+                body = await read_body(
                     request, request[HOLDING], request[RECORD], max_bytes=max_bytes, timeout_s=timeout_s
                 )
+            if body.startswith(BOM_UTF8):  # here, so that all who look at it see the same
+                body = body[len(BOM_UTF8) :]
+            request[BODY] = body
             return await handler(request)
         except errors.ProxyError:
             if ANSWER not in request:

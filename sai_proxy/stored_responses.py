@@ -1,12 +1,19 @@
 """The answers that are kept, asked for by their ids: `GET` and `DELETE /v1/responses/{id}`, and its input items."""
 
+from functools import partial
+
 import msgspec
 from aiohttp import web
 from msgspec import Struct
 
 from sai_proxy.errors import InvalidValue, ResponseNotFound, UnsupportedParameter, UnsupportedValue
-from sai_proxy.keys import CALLER, STORE
+from sai_proxy.http.admission import Holding
+from sai_proxy.keys import CALLER, HOLDING, STORE
 from sai_proxy.openai_api.kept_responses import DeletedResponse, ItemList, Kept, input_items, is_response_id
+from sai_proxy.relay.writer import AnswerWriter
+
+COPIES = 3
+"""How often what is kept is there while it is answered: inflated, taken apart, and as the answer's body."""
 
 MAX_PAGE = 100
 DEFAULT_PAGE = 20
@@ -19,22 +26,22 @@ class _Id(Struct):
 _id_decoder = msgspec.json.Decoder(_Id)
 
 
-async def get_response(request: web.Request) -> web.Response:
+async def get_response(request: web.Request) -> web.StreamResponse:
     """The response object."""
     if request.query.get("stream") == "true":
         raise UnsupportedParameter(param="stream")
-    return _json(bytes((await _kept(request)).response))
+    return await _write(request, bytes((await _kept(request)).response))
 
 
-async def delete_response(request: web.Request) -> web.Response:
+async def delete_response(request: web.Request) -> web.StreamResponse:
     """Forget it."""
     name = _name(request)
     if not await request.app[STORE].forget(request[CALLER], name):
         raise ResponseNotFound({"id": name})
-    return _json(msgspec.json.encode(DeletedResponse(name)))
+    return await _write(request, msgspec.json.encode(DeletedResponse(name)))
 
 
-async def list_input_items(request: web.Request) -> web.Response:
+async def list_input_items(request: web.Request) -> web.StreamResponse:
     """What was new in its request, in pages, the last item first unless asked otherwise."""
     limit, order = _limit(request), request.query.get("order", "desc")
     if order not in ("asc", "desc"):
@@ -56,7 +63,7 @@ async def list_input_items(request: web.Request) -> web.Response:
         last_id=shown[-1] if shown else None,
         has_more=len(items) > limit,
     )
-    return _json(msgspec.json.encode(listing))
+    return await _write(request, msgspec.json.encode(listing))
 
 
 def _limit(request: web.Request) -> int:
@@ -75,11 +82,18 @@ def _name(request: web.Request) -> str:
 
 async def _kept(request: web.Request) -> Kept:
     name = _name(request)
-    kept = await request.app[STORE].get(request[CALLER], name)
+    kept = await request.app[STORE].get(request[CALLER], name, partial(_hold, request[HOLDING]))
     if kept is None:
         raise ResponseNotFound({"id": name})
     return kept
 
 
-def _json(body: bytes) -> web.Response:
-    return web.Response(body=body, content_type="application/json")
+def _hold(holding: Holding, size: int) -> None:
+    holding.grow(COPIES * size, alone=False)
+
+
+async def _write(request: web.Request, body: bytes) -> web.StreamResponse:
+    """Returns when the client has it, until when it is accounted for."""
+    writer = AnswerWriter(request)
+    await writer.write_whole(body, {"Content-Type": "application/json"})
+    return writer.response

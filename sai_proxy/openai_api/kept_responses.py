@@ -1,9 +1,11 @@
 """What is kept of an answer so that later requests may refer to it, and how they do. Pure.
 
-An answer is kept with what was new in its request; what came before stays with the answers before it, whose ids
-it names. So nothing is there twice, and what is deleted is gone.
+An answer is kept with what was new in its request; what came before stays with the answers before it, of which it
+names the last ones, as these do. So nothing is there twice, what is deleted is gone, and a long conversation takes few
+round trips without each of its answers naming all of it.
 """
 
+import itertools
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -12,13 +14,27 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec import Raw, Struct, field
 
-from sai_proxy.openai_api.raw import Anything, is_given, kind_of
+from sai_proxy.errors import ArrayTooLong, ContextLengthExceeded
+from sai_proxy.openai_api.raw import Anything, kind_of
 
 RESPONSE_PREFIX = "resp_"
 STAMP_DIGITS = 48
 """Of an answer's id: whoever knows it may refer to it, if nothing else tells callers apart."""
 
-MAX_REFERENCES = 1_000
+MAX_REFERENCES = 256
+"""Of one request."""
+
+MAX_ANCESTORS = 32
+"""That an answer names."""
+
+MAX_RECALLED_BYTES = 16 * 1024 * 1024
+"""That one request may refer to, each item as often as it is referred to: far more than any context window."""
+
+MAX_OBJECTS = 200_000
+"""In a body that is looked at before it is decoded for good."""
+
+_REFERRING = re.compile(rb"item_reference|previous_response_id|\\u00", re.IGNORECASE)
+"""As they stand in a body, be it with escapes."""
 
 _ITEM_ID = re.compile(rf"[a-z]+_([0-9a-f]{{{STAMP_DIGITS}}})i?[0-9a-f]{{2,}}")
 _RESPONSE_ID = re.compile(rf"{RESPONSE_PREFIX}[0-9a-f]{{{STAMP_DIGITS}}}")
@@ -26,7 +42,7 @@ _RESPONSE_ID = re.compile(rf"{RESPONSE_PREFIX}[0-9a-f]{{{STAMP_DIGITS}}}")
 
 class Kept(Struct, frozen=True):
     """One answer. response: JSON of the response object. input: JSON of the items that were new in its request.
-    ancestors: ids of the answers before it in its conversation, oldest first."""
+    ancestors: ids of the last answers before it in its conversation, oldest first."""
 
     id: str
     response: Raw
@@ -93,16 +109,16 @@ _item_decoder = msgspec.json.Decoder(dict[str, Raw])
 
 
 def references(body: bytes | bytearray) -> References:
-    """What a body refers to. Of one that is malformed nothing: its own decoding says what is wrong."""
-    asks = body.count(b"item_reference")
-    if not (asks or b"previous_response_id" in body) or asks > MAX_REFERENCES:
+    """What a body refers to. Of one that is malformed, or refers to too much, nothing or a part: its own decoding
+    says what is wrong."""
+    if not _REFERRING.search(body) or body.count(b"{") > MAX_OBJECTS:
         return References()
     try:
         referring = _referring_decoder.decode(body)
         previous = _text(referring.previous_response_id)
-        items = _items_decoder.decode(referring.input) if asks and kind_of(referring.input) == "array" else []
+        items = _items_decoder.decode(referring.input) if kind_of(referring.input) == "array" else []
         named = (_text(item.id) for item in items if _text(item.type) == "item_reference")
-        ids = {response_of(name) for name in named if name}
+        ids = {response_of(name) for name in itertools.islice(named, MAX_REFERENCES + 1) if name}
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return References()
     others = tuple(sorted(name for name in ids if name))
@@ -120,24 +136,71 @@ def response_of(item_id: str) -> str | None:
     return RESPONSE_PREFIX + match[1] if match else None
 
 
-def item_of(item_id: str, recalled: Recalled) -> Raw | None:
-    """The item of this id, of the input or the output of a recalled answer."""
-    kept = recalled.get(response_of(item_id) or "")
-    if kept is None:
+class ItemIndex:
+    """The items of recalled answers, by their ids. Raises InvalidRequest for more references than are allowed."""
+
+    def __init__(self, recalled: Recalled) -> None:
+        self._recalled = recalled
+        self._by_answer: dict[str, dict[str | None, Raw]] = {}
+        self._references = 0
+        self._bytes = 0
+
+    def item(self, item_id: str, param: str) -> Raw | None:
+        """The item of this id, of the input or the output of a recalled answer."""
+        self._references += 1
+        if self._references > MAX_REFERENCES:
+            raise ArrayTooLong({"limit": MAX_REFERENCES}, param=param)
+        name = response_of(item_id) or ""
+        kept = self._recalled.get(name)
+        if kept is None:
+            return None
+        if name not in self._by_answer:
+            items = (*input_items(kept), *output_items(kept))
+            self._by_answer[name] = {_id_decoder.decode(item).id: item for item in items}
+        found = self._by_answer[name].get(item_id)
+        self._bytes += len(found) if found is not None else 0
+        if self._bytes > MAX_RECALLED_BYTES:
+            raise ContextLengthExceeded(param=param)
+        return found
+
+
+def oldest_named(previous: str, recalled: Recalled) -> Kept | None:
+    """The oldest answer of the conversation that has been recalled so far, if it names older ones."""
+    kept = recalled.get(previous)
+    while kept is not None and kept.ancestors:
+        older = recalled.get(kept.ancestors[0])
+        if older is None:
+            return kept
+        kept = older
+    return None
+
+
+def lineage(previous: str, recalled: Recalled) -> list[Kept] | None:
+    """The answers of the conversation that `previous` ends, oldest first; None if any of them is missing."""
+    last = recalled.get(previous)
+    if last is None:
         return None
-    named = ((_id_decoder.decode(item).id, item) for item in (*output_items(kept), *input_items(kept)))
-    return next((item for name, item in named if name == item_id), None)
+    answers = [last]
+    while answers[0].ancestors:
+        earlier = [recalled.get(name) for name in answers[0].ancestors]
+        found = [kept for kept in earlier if kept is not None]
+        if len(found) < len(earlier):
+            return None
+        answers = [*found, *answers]
+    return answers
+
+
+def ancestors_of(previous: str, recalled: Recalled) -> tuple[str, ...]:
+    """What an answer that follows `previous` names."""
+    return (*recalled[previous].ancestors, previous)[-MAX_ANCESTORS:]
 
 
 def conversation_of(previous: str, recalled: Recalled) -> list[Raw] | None:
     """All items of the conversation that `previous` ends, oldest first; None if any of it is missing."""
-    last = recalled.get(previous)
-    if last is None:
+    answers = lineage(previous, recalled)
+    if answers is None:
         return None
-    chain = [recalled.get(name) for name in last.ancestors] + [last]
-    if any(kept is None for kept in chain):
-        return None
-    return [item for kept in chain if kept for item in (*input_items(kept), *output_items(kept))]
+    return [item for kept in answers for item in (*input_items(kept), *output_items(kept))]
 
 
 def output_items(kept: Kept) -> list[Raw]:
@@ -148,7 +211,10 @@ def output_items(kept: Kept) -> list[Raw]:
 def input_items(kept: Kept) -> list[Raw]:
     """Items of the request, complete: with an id, a type, and texts as parts."""
     digits = kept.id.removeprefix(RESPONSE_PREFIX)
-    return [_completed(item, f"{digits}i{index:02x}") for index, item in enumerate(_raws_decoder.decode(kept.input))]
+    seen: set[str] = set()
+    return [
+        _completed(item, f"{digits}i{index:02x}", seen) for index, item in enumerate(_raws_decoder.decode(kept.input))
+    ]
 
 
 def text_as_items(text: Raw) -> bytes:
@@ -156,12 +222,15 @@ def text_as_items(text: Raw) -> bytes:
     return b'[{"role":"user","content":' + bytes(text) + b"}]"
 
 
-def _completed(item: Raw, name: str) -> Raw:
+def _completed(item: Raw, name: str, seen: set[str]) -> Raw:
+    """seen: ids that other items have, of which one that was referred to twice would be another."""
     fields = _item_decoder.decode(item)
     kind = _text(fields.get("type", Raw())) or "message"
     made: dict[str, Any] = {"type": kind, **fields}
-    if not is_given(fields.get("id", Raw())):
-        made["id"] = f"{_ID_PREFIXES.get(kind, 'item')}_{name}"
+    given = _text(fields.get("id", Raw()))
+    if given is None or given in seen:
+        made["id"] = given = f"{_ID_PREFIXES.get(kind, 'item')}_{name}"
+    seen.add(given)
     if kind == "message":
         made.setdefault("status", "completed")
         if kind_of(fields.get("content", Raw())) == "string":

@@ -21,7 +21,7 @@ from sai_proxy.errors import (
 )
 from sai_proxy.openai_api.content import ContentRules
 from sai_proxy.openai_api.decoding import decode_field
-from sai_proxy.openai_api.kept_responses import Recalled, item_of
+from sai_proxy.openai_api.kept_responses import ItemIndex, Recalled
 from sai_proxy.openai_api.messages import MAX_MESSAGES
 from sai_proxy.openai_api.raw import Anything, is_given, kind_of
 from sai_proxy.openai_api.response_tools import ToolNames
@@ -83,6 +83,7 @@ class Part(Struct):
 class ItemKind(Struct):
     type: str | None = None
     role: str | None = None
+    id: str | None = None
 
 
 class MessageItem(Struct):
@@ -130,6 +131,7 @@ class PlacedItem(NamedTuple):
 
 
 _items_decoder = msgspec.json.Decoder(list[Raw])
+_kinds_decoder = msgspec.json.Decoder(list[ItemKind])
 _kind_decoder = msgspec.json.Decoder(ItemKind)
 _text_decoder = msgspec.json.Decoder(str)
 _message_decoder = msgspec.json.Decoder(MessageItem)
@@ -148,21 +150,20 @@ def place_items(raw: Raw, recalled: Recalled) -> list[PlacedItem]:
     if kind_of(raw) == "string":
         message = {"role": "user", "content": decode_field(raw, _text_decoder, "input")}
         return [PlacedItem("input", Raw(msgspec.json.encode(message)))]
-    items = decode_field(raw, _items_decoder, "input")
-    if len(items) > MAX_MESSAGES:
+    kinds = decode_field(raw, _kinds_decoder, "input")  # first, as what is no object ends it at once
+    if len(kinds) > MAX_MESSAGES:
         raise ArrayTooLong({"limit": MAX_MESSAGES}, param="input")
-    return [PlacedItem(path, _resolved(item, path, recalled)) for path, item in _with_paths(items)]
+    items, index = decode_field(raw, _items_decoder, "input"), ItemIndex(recalled)
+    placed: list[PlacedItem] = []
+    for number, (kind, item) in enumerate(zip(kinds, items, strict=True)):
+        path = f"input[{number}]"
+        placed.append(PlacedItem(path, _referred(item, path, index) if kind.type == "item_reference" else item))
+    return placed
 
 
-def _with_paths(items: list[Raw]) -> list[PlacedItem]:
-    return [PlacedItem(f"input[{index}]", item) for index, item in enumerate(items)]
-
-
-def _resolved(item: Raw, path: str, recalled: Recalled) -> Raw:
-    if decode_field(item, _kind_decoder, path).type != "item_reference":
-        return item
+def _referred(item: Raw, path: str, index: ItemIndex) -> Raw:
     name = decode_field(item, _reference_decoder, path).id
-    found = item_of(name, recalled)
+    found = index.item(name, path)
     if found is None:
         raise ItemNotKept({"id": name[:100]}, param=path)
     return found

@@ -5,7 +5,7 @@ it back in two parts. Tools that a server of OpenAI's would run have nobody here
 unless a client insists on one.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -18,6 +18,9 @@ from sai_proxy.errors import ArrayTooLong, InvalidType, MissingParameter, Unsupp
 from sai_proxy.openai_api.decoding import decode_field
 from sai_proxy.openai_api.raw import asks, check_kind, is_given
 from sai_proxy.openai_api.tools import MAX_TOOLS, NO_TOOLS, NO_TOOLS_ES, WireTool, check_size, invalid, named, read_tool
+
+MAX_SHOWN, MAX_SHOWN_CHARS = 10, 50
+"""Of what is left out, in the log."""
 
 _OURS = ("function", "custom")
 
@@ -79,7 +82,9 @@ def read_response_tools(tools: Raw, choice: Raw, *, parallel: bool | None) -> Re
     offered: list[Tool] = []
     inner: dict[str, tuple[str, str]] = {}
     left_out: list[str] = []
-    for index, wire in enumerate(_decoded(tools)):
+    wires = _decoded(tools)
+    taken = {wire.name for wire in wires if wire.type in _OURS}
+    for index, wire in enumerate(wires):
         path = f"tools[{index}]"
         if wire.type == "namespace":
             if not wire.name:
@@ -89,7 +94,8 @@ def read_response_tools(tools: Raw, choice: Raw, *, parallel: bool | None) -> Re
                     left_out.append(member.type)
                     continue
                 tool = read_tool(member, f"{path}.tools[{at}]")
-                known = qualified(wire.name, tool.name)
+                known = _free_name(qualified(wire.name, tool.name), taken)
+                taken.add(known)
                 inner[known] = wire.name, tool.name
                 offered.append(replace(tool, name=known))
         elif wire.type in _OURS:
@@ -99,7 +105,14 @@ def read_response_tools(tools: Raw, choice: Raw, *, parallel: bool | None) -> Re
     if len(offered) > MAX_TOOLS:
         raise ArrayTooLong({"limit": MAX_TOOLS}, param="tools")
     names = ToolNames(inner)
-    return ResponseTools(_chosen(offered, choice, names, parallel=parallel is not False), names, tuple(left_out))
+    shown = tuple(name[:MAX_SHOWN_CHARS] for name in dict.fromkeys(left_out))[:MAX_SHOWN]
+    return ResponseTools(_chosen(offered, choice, names, parallel=parallel is not False), names, shown)
+
+
+def _free_name(name: str, taken: Collection[str | None]) -> str:
+    """The name, or one like it that no other tool has."""
+    numbered = (f"{name}_{number}" for number in range(2, MAX_TOOLS + 2))
+    return name if name not in taken else next(each for each in numbered if each not in taken)
 
 
 def _decoded(tools: Raw) -> list[ResponseTool]:
@@ -122,6 +135,8 @@ def _chosen(offered: list[Tool], raw: Raw, names: ToolNames, *, parallel: bool) 
     if choice.type == "allowed_tools":
         wanted = [_wanted(tool, names) for tool in choice.tools or () if tool.type in _OURS]
         if not wanted:
+            if choice.mode == "required":
+                raise invalid("tool_choice", NO_TOOLS, NO_TOOLS_ES)
             return None
         allowed = named(offered, wanted, "tool_choice")
         return Toolset(allowed, "required" if choice.mode == "required" else "auto", parallel)

@@ -4,7 +4,14 @@ import msgspec
 
 from sai_proxy.openai_api.answer_format import AnswerFormat
 from sai_proxy.openai_api.endpoints import Body, Models, ParsedBody, Stamp, glimpse
-from sai_proxy.openai_api.kept_responses import NOTHING, RESPONSE_PREFIX, Recalled, References, references
+from sai_proxy.openai_api.kept_responses import (
+    NOTHING,
+    RESPONSE_PREFIX,
+    Recalled,
+    References,
+    ancestors_of,
+    references,
+)
 from sai_proxy.openai_api.response_answer import ResponseAnswer, ToKeep
 from sai_proxy.openai_api.response_items import PlacedItem
 from sai_proxy.openai_api.response_object import Told, open_object, told_of
@@ -35,7 +42,7 @@ class ResponsesEndpoint:
         to_keep = None
         if store:
             previous = wire.previous_response_id
-            ancestors = (*recalled[previous].ancestors, previous) if previous is not None else ()
+            ancestors = ancestors_of(previous, recalled) if previous is not None else ()
             to_keep = ToKeep(_as_array(read.items), ancestors)
         answer = ResponseAnswer(digits, wire.model, told, stream=bool(wire.stream), names=read.names, to_keep=to_keep)
         return ParsedBody(read.chat, answer)

@@ -12,6 +12,8 @@ from msgspec import Meta, Raw, Struct, field
 from sai_proxy.conversation.chat import ChatMessage, ChatRequest, Route
 from sai_proxy.conversation.offer import OutputFormat
 from sai_proxy.errors import (
+    ArrayTooLong,
+    InvalidValue,
     PreviousResponseNotFound,
     UnsupportedParameter,
     UnsupportedValue,
@@ -30,6 +32,7 @@ from sai_proxy.openai_api.fields import (
     route_of,
 )
 from sai_proxy.openai_api.kept_responses import Recalled, conversation_of
+from sai_proxy.openai_api.messages import MAX_MESSAGES
 from sai_proxy.openai_api.parameters import RESPONSES_PARAMETERS, ignored_names
 from sai_proxy.openai_api.raw import (
     Anything,
@@ -117,12 +120,32 @@ _schema_decoder = msgspec.json.Decoder(JsonSchema)
 _object_decoder = msgspec.json.Decoder(dict[str, object])
 _include_decoder = msgspec.json.Decoder(str | list[str])
 
+_raw_decoder = msgspec.json.Decoder(Raw)
+
+MAX_NESTING = 500
+_DECODED_DEPTH = 400
+"""What is left of the decoder's own limit, about 1,000, stays for what stands around it."""
+
 LOGPROBS = "message.output_text.logprobs"
 
 
 def decode_responses_request(body: bytes | bytearray) -> ResponsesRequest:
     """Raises InvalidRequest with `param` naming the place that is wrong."""
-    return decode_body(body, _decoder)
+    wire = decode_body(body, _decoder)
+    _check_nesting(body)
+    return wire
+
+
+def _check_nesting(body: bytes | bytearray) -> None:
+    """Raises InvalidValue for what is nested nearly as deep as the decoder goes: it is told back, and kept, inside of
+    more."""
+    if body.count(b"{") + body.count(b"[") <= MAX_NESTING:
+        return
+    try:
+        _raw_decoder.decode(b"".join((b"[" * _DECODED_DEPTH, body, b"]" * _DECODED_DEPTH)))
+    except RecursionError as exc:
+        problem = {"problem_en": "nested too deeply", "problem_es": "demasiados niveles de anidamiento"}
+        raise InvalidValue(problem) from exc
 
 
 def read_responses_request(wire: ResponsesRequest, routes: Mapping[str, Route], recalled: Recalled) -> ReadRequest:
@@ -136,8 +159,10 @@ def read_responses_request(wire: ResponsesRequest, routes: Mapping[str, Route], 
     route = route_of(wire.model, routes)
     _refuse_unsupported(wire)
     tools = read_response_tools(wire.tools, wire.tool_choice, parallel=wire.parallel_tool_calls)
-    items = place_items(wire.input, recalled)
-    conversation = read_items([*_earlier(wire, recalled), *items], tools.names, ContentRules(wire.model, routes))
+    items, earlier = place_items(wire.input, recalled), _earlier(wire, recalled)
+    if len(earlier) + len(items) > MAX_MESSAGES:
+        raise ArrayTooLong({"limit": MAX_MESSAGES}, param="previous_response_id")
+    conversation = read_items([*earlier, *items], tools.names, ContentRules(wire.model, routes))
     if wire.instructions:
         conversation = (ChatMessage("system", (wire.instructions,)), *conversation)
     chat = ChatRequest(

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
+import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
@@ -37,8 +38,8 @@ WRITTEN_CHARS = 8 * 1024
 read keeps no more of them waiting."""
 
 REPETITIONS = 6
-"""How often an answer's text is there at the end of a stream that repeats it: in pieces, joined, and in its last
-events."""
+"""How often an answer's text is there at the end of a stream that repeats it: in pieces, joined, and as JSON in its
+last events."""
 
 WHOLE_HEADERS = {"Content-Type": "application/json"}
 
@@ -247,7 +248,10 @@ def _hold(holding: Holding, event: Event, times: int) -> None:
     """Account for an event's text, as many times as it will be there."""
     if isinstance(event, str | CallArguments):
         text = event if isinstance(event, str) else event.text
-        holding.grow(times * sys.getsizeof(text), alone=False)
+        size = sys.getsizeof(text)
+        if not text.isprintable():  # escaped, it may take six times as much
+            size = max(size, len(msgspec.json.encode(text)))
+        holding.grow(times * size, alone=False)
 
 
 async def _keep(request: web.Request) -> None:

@@ -60,11 +60,12 @@ class AnswerWriter:
         transport = self._request.transport
         if transport is None or not transport.get_write_buffer_size():
             return
-        transport.set_write_buffer_limits(high=0)  # pauses writing until all is out
         try:
+            transport.set_write_buffer_limits(high=0)  # pauses writing until all is out
             await self._request.writer.drain()
-        finally:
             transport.set_write_buffer_limits()
+        except RuntimeError as exc:  # uvloop's word for a connection that has gone meanwhile
+            raise ConnectionResetError("the client has left") from exc
 
 
 def _look_away(written: "asyncio.Future[None]") -> None:

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable
 
 from sai_proxy.errors import StoreUnavailable
-from sai_proxy.openai_api.kept_responses import Kept, Recalled, References
+from sai_proxy.openai_api.kept_responses import Kept, Recalled, References, oldest_named
 from sai_proxy.store.blobs import Blobs, BlobsUnavailable
 from sai_proxy.store.encoding import MAX_KEPT_BYTES, decode_kept, encode_kept, size_of
 
@@ -17,6 +17,9 @@ logger = logging.getLogger(__name__)
 
 REST_S = 5.0
 """How long an unreachable place is left alone."""
+
+BATCH = 8
+"""Answers that are read at once."""
 
 INLINE_BYTES = 32 * 1024
 """A longer answer is compressed in a thread: 1 MiB takes some 10 ms."""
@@ -45,18 +48,20 @@ class AnswerStore:
 
     async def recall(self, owner: str, wanted: References, hold: Hold) -> Recalled:
         """What `wanted` refers to, as far as it is kept for `owner`. Raises StoreUnavailable."""
-        names = [*dict.fromkeys((*wanted.others, *([wanted.previous] if wanted.previous else [])))]
+        previous = wanted.previous
+        names = [*dict.fromkeys((*wanted.others, *([previous] if previous else [])))]
         recalled = await self._read(owner, names, hold)
-        last = recalled.get(wanted.previous or "")
-        if last is not None:
-            earlier = [name for name in last.ancestors if name not in recalled]
-            if earlier:
-                recalled.update(await self._read(owner, earlier, hold))
+        while previous and (oldest := oldest_named(previous, recalled)) is not None:
+            earlier = [name for name in oldest.ancestors if name not in recalled]
+            found = await self._read(owner, earlier, hold)
+            recalled.update(found)
+            if len(found) < len(earlier):
+                break  # a part of it is gone, so that all of it is
         return recalled
 
-    async def get(self, owner: str, name: str) -> Kept | None:
+    async def get(self, owner: str, name: str, hold: Hold) -> Kept | None:
         """One answer. Raises StoreUnavailable."""
-        return (await self._read(owner, [name], lambda _: None)).get(name)
+        return (await self._read(owner, [name], hold)).get(name)
 
     async def keep(self, owner: str, kept: Kept) -> None:
         """Keep an answer. Never fails: an answer that cannot be kept is one that is not."""
@@ -90,6 +95,13 @@ class AnswerStore:
         await self._blobs.close()
 
     async def _read(self, owner: str, names: list[str], hold: Hold) -> dict[str, Kept]:
+        """A few at a time, each accounted for before the next are read."""
+        found: dict[str, Kept] = {}
+        for at in range(0, len(names), BATCH):
+            found.update(await self._read_batch(owner, names[at : at + BATCH], hold))
+        return found
+
+    async def _read_batch(self, owner: str, names: list[str], hold: Hold) -> dict[str, Kept]:
         self._refuse_while_resting("recall")
         try:
             blobs = await self._blobs.read([_key(owner, name) for name in names])

@@ -7,7 +7,7 @@ import msgspec
 from sai_proxy.openai_api.kept_responses import Kept
 
 VERSION = b"\x01"
-MAX_KEPT_BYTES = 8 * 1024 * 1024
+MAX_KEPT_BYTES = 4 * 1024 * 1024
 """Of one answer with what was new in its request, before compression."""
 
 _LEVEL = 1
@@ -34,5 +34,5 @@ def decode_kept(blob: bytes) -> Kept | None:
         inflater = zlib.decompressobj()
         text = inflater.decompress(blob[1:], 2 * MAX_KEPT_BYTES)
         return _decoder.decode(text) if inflater.eof else None
-    except (zlib.error, msgspec.MsgspecError, UnicodeDecodeError):
+    except (zlib.error, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None

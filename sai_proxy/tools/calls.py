@@ -156,7 +156,7 @@ class _Reader:
             name = inner
         if name is None:
             return self._command(entry)
-        tool = self._toolset.tool(name.removeprefix("functions."))
+        tool = self._toolset.tool(name) or self._toolset.tool(name.removeprefix("functions."))
         if tool is None and name in ("function", "call_tool", "executar_ferramenta"):
             named = entry.get("tool") or entry.get("tool_name")
             tool = self._toolset.tool(named) if isinstance(named, str) else None
@@ -204,7 +204,9 @@ class _Reader:
 def _custom_text(arguments: Any) -> str | None:
     if isinstance(arguments, dict) and len(arguments) == 1:
         (arguments,) = arguments.values()
-    return arguments if isinstance(arguments, str) else None
+    if not isinstance(arguments, str):
+        return None
+    return arguments.encode("utf-16", "surrogatepass").decode("utf-16", "replace")  # without halves of surrogate pairs
 
 
 def _object_text(arguments: Any, tool: Tool) -> str | None:
@@ -224,7 +226,17 @@ def _object_text(arguments: Any, tool: Tool) -> str | None:
         if len(names) != 1 or arguments is None:
             return None
         arguments = {names[0]: arguments}
-    return json.dumps(arguments, ensure_ascii=False, separators=(",", ":"))
+    text = json.dumps(arguments, ensure_ascii=False, separators=(",", ":"))
+    return text if _is_unicode(text) else json.dumps(arguments, separators=(",", ":"))
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether it has no half of a surrogate pair, which JSON can escape and UTF-8 cannot hold."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _properties(tool: Tool) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The Responses API over sockets: its stream, its failures, its tools, what is left out and what is kept."""
 
 import asyncio
+import gc
 import json
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 from aiohttp import web
 
 from sai_proxy.keys import ADMISSION
+from sai_proxy.openai_api.response_answer import ResponseAnswer
 from sai_proxy.simulator import Simulator
 from tests.conftest import StartProxy
 from tests.integration.test_tools import always, served
@@ -336,6 +338,76 @@ async def test_a_stream_that_repeats_itself_is_within_what_is_admitted(start_pro
     events = read_typed_events((await ask(proxy, "[[chars=2000000]][[pieces=100]]", stream=True)).text)
     assert events[-2]["error"]["code"] == "server_busy"
     assert proxy.app[ADMISSION].held == 0
+
+
+async def test_a_connection_keeps_nothing_of_its_last_answer(proxy: Proxy) -> None:
+    """aiohttp keeps a connection's last request; SDKs keep connections."""
+    for _ in range(3):
+        await ask(proxy, metadata={"a": "x" * 100_000})
+        await ask(proxy, metadata={"a": "x" * 100_000}, stream=True)
+        assert (await ask(proxy, "[[status=400]]")).status == 400
+    gc.collect()
+    assert [kept for kept in gc.get_objects() if isinstance(kept, ResponseAnswer)] == []
+
+
+async def test_an_answer_that_is_asked_for_again_is_accounted_for_until_it_is_read(proxy: Proxy) -> None:
+    admission = proxy.app[ADMISSION]
+    name = (await ask(proxy, metadata={"a": "x" * 3_000_000})).json["id"]
+    for path in (name, f"{name}/input_items"):
+        await remembered(proxy, path)
+        assert admission.held == 0
+    host, port = proxy.url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port), limit=1_000)
+    writer.write(f"GET {PATH}/{name} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    await until(lambda: admission.held > 3_000_000)
+    await reader.readline()
+    assert admission.held > 3_000_000
+    writer.transport.abort()
+    await until(lambda: admission.held == 0)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_half_a_surrogate_pair_of_the_models_is_told_as_it_wrote_it(stream: bool) -> None:
+    said = r'{"tool_calls":[{"name":"get_weather","arguments":{"city":"\ud800"}}]}'
+    async with served(always(said, [])) as url, running_proxy(url) as proxy:
+        answer = await ask(proxy, tools=[WEATHER], stream=stream)
+        assert answer.status == 200
+        response = read_typed_events(answer.text)[-1]["response"] if stream else answer.json
+        assert response["output"][0]["arguments"] == r'{"city":"\ud800"}'
+        chat = await proxy.ask(tools=[{"type": "function", "function": {"name": "get_weather"}}], stream=stream)
+        assert chat.status == 200
+
+
+async def test_a_byte_order_mark_hides_nothing(proxy: Proxy, sai: Simulator) -> None:
+    body = {"model": "sai-model", "input": "x", "litellm_params": {"metadata": {"user_api_key": USER_KEY}}}
+    made = await proxy.post(b"\xef\xbb\xbf" + json.dumps(body).encode(), path=PATH)
+    assert sai.calls[-1].key == USER_KEY
+    assert (await remembered(proxy, made.json["id"])).status == 404, "it is the user's, not everybody's"
+
+
+async def test_a_namespace_may_be_called_functions() -> None:
+    tool = {"type": "namespace", "name": "functions", "description": "d", "tools": [WEATHER]}
+    said = '{"tool_calls":[{"name":"functions.get_weather","arguments":{}}]}'
+    async with served(always(said, [])) as url, running_proxy(url) as proxy:
+        (call,) = (await ask(proxy, tools=[tool])).json["output"]
+    assert (call["namespace"], call["name"]) == ("functions", "get_weather")
+
+
+async def test_a_client_that_leaves_while_its_answer_drains_is_no_error(
+    proxy: Proxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    host, port = proxy.url.removeprefix("http://").split(":")
+    body = json.dumps({"model": "sai-model", "input": "[[chars=4000000]]", "stream": True}).encode()
+    head = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    for wait in range(12):
+        reader, writer = await asyncio.open_connection(host, int(port), limit=1_000)
+        writer.write(head + body)
+        await reader.readline()
+        for _ in range(wait):
+            await reader.read(400_000)
+        writer.transport.abort()
+    await until(lambda: proxy.app[ADMISSION].requests == 0)
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 @pytest.mark.parametrize("path", ["/cancel", "/compact", ""])

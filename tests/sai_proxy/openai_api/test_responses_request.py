@@ -2,10 +2,24 @@ import json
 from typing import Any
 
 import pytest
+from msgspec import Raw
 
 from sai_proxy import errors
 from sai_proxy.conversation.chat import ChatMessage, ChatRequest, Route
-from sai_proxy.openai_api.kept_responses import NOTHING, Recalled, input_items, item_of
+from sai_proxy.openai_api.kept_responses import (
+    MAX_ANCESTORS,
+    MAX_RECALLED_BYTES,
+    MAX_REFERENCES,
+    NOTHING,
+    ItemIndex,
+    Kept,
+    Recalled,
+    ancestors_of,
+    input_items,
+    lineage,
+    references,
+)
+from sai_proxy.openai_api.response_tools import read_response_tools
 from sai_proxy.openai_api.responses_endpoint import ResponsesEndpoint
 from tests.sai_proxy.openai_api.responses import DIGITS, keeping, kept_of
 
@@ -154,6 +168,7 @@ def test_an_image_in_a_tools_output_becomes_a_note() -> None:
         ([{"role": "user"}], {}, errors.MissingParameter, "input[0].content"),
         ([{"type": "telepathy"}], {}, errors.UnsupportedValue, "input[0].type"),
         (["x"], {}, errors.InvalidType, "input[0]"),
+        ([{"role": "user", "content": "x", "id": 123}], {}, errors.InvalidType, "input[0].id"),
         (5, {}, errors.InvalidType, "input"),
         (None, {}, errors.InvalidType, "input"),
         ([{**CALL, "arguments": {}}], {}, errors.InvalidType, "input[0].arguments"),
@@ -305,7 +320,7 @@ def test_a_reference_stands_for_its_item() -> None:
         ("assistant", "ONE"),
         ("user", "two"),
     ]
-    assert item_of(f"msg_{'1' * 48}07", {kept.id: kept}) is None
+    assert ItemIndex({kept.id: kept}).item(f"msg_{'1' * 48}07", "input") is None
 
 
 def test_what_is_kept_of_a_request_has_references_replaced_and_only_what_was_new() -> None:
@@ -329,6 +344,97 @@ def test_nothing_is_kept_that_shall_not_be() -> None:
     endpoint = ResponsesEndpoint(MODELS, lambda: (DIGITS, 1), keeps=True)
     answer = endpoint.parse(b'{"model":"sai-model","input":"x","store":false}').answer
     assert answer.kept() is None
+
+
+def test_references_are_found_however_they_are_written_and_only_there() -> None:
+    name = f"msg_{'1' * 48}00"
+    found = (None, (f"resp_{'1' * 48}",))
+    plain = json.dumps({"input": [{"type": "item_reference", "id": name}]}).encode()
+    assert references(plain) == found
+    assert references(plain.replace(b"item_r", b"item" + bytes([92]) + b"u005fr")) == found
+    words = json.dumps({"input": "item_reference " * 2_000, "previous_response_id": f"resp_{'2' * 48}"}).encode()
+    assert references(words) == (f"resp_{'2' * 48}", ())
+    for other in (b"{", b"[]", b"item_reference", b'{"input":[1],"x":"item_reference"}', b'{"previous_response_id":5}'):
+        assert references(other) == (None, ())
+
+
+def test_references_are_bounded_in_number_and_in_bytes() -> None:
+    kept = kept_of("1" * 48, [user(text("one"))], "ONE")
+    many = [{"type": "item_reference", "id": f"msg_{'1' * 48}00"}] * (MAX_REFERENCES + 1)
+    with pytest.raises(errors.ArrayTooLong):
+        messages(many, {kept.id: kept})
+    large = Raw(b'[{"type":"reasoning","x":"' + b"x" * 2_000_000 + b'"}]')
+    index = ItemIndex({kept.id: Kept(kept.id, kept.response, large)})
+    for _ in range(MAX_RECALLED_BYTES // 2_000_000):
+        assert index.item(f"rs_{'1' * 48}i00", "input") is not None
+    with pytest.raises(errors.ContextLengthExceeded):
+        index.item(f"rs_{'1' * 48}i00", "input")
+
+
+def test_an_answer_names_only_its_last_ancestors() -> None:
+    recalled: dict[str, Kept] = {}
+    previous: str | None = None
+    for number in range(100):
+        ancestors = ancestors_of(previous, recalled) if previous else ()
+        assert len(ancestors) <= MAX_ANCESTORS
+        kept = kept_of(f"{number:048x}", [user(text(str(number)))], "said", *ancestors)
+        recalled[kept.id] = kept
+        previous = kept.id
+    assert previous is not None
+    answers = lineage(previous, recalled)
+    assert answers is not None
+    assert [kept.id for kept in answers] == list(recalled)
+    del recalled[f"resp_{7:048x}"]
+    assert lineage(previous, recalled) is None
+
+
+def test_recalled_items_count_as_messages() -> None:
+    kept = kept_of("1" * 48, [{"type": "reasoning"}] * 9_999, "ONE")
+    with pytest.raises(errors.ArrayTooLong) as caught:
+        messages("x", {kept.id: kept}, previous_response_id=kept.id)
+    assert caught.value.param == "previous_response_id"
+
+
+def test_an_item_that_was_referred_to_twice_has_two_names() -> None:
+    item = {"type": "message", "id": "msg_mine", "role": "user", "content": "x"}
+    kept = kept_of("1" * 48, [item, item, item], "ONE")
+    names = [json.loads(bytes(found))["id"] for found in input_items(kept)]
+    assert names[0] == "msg_mine"
+    assert len(set(names)) == 3
+
+
+@pytest.mark.parametrize("field", ["metadata", "tools", "input", "reasoning"])
+@pytest.mark.parametrize("depth", [700, 960, 990, 5_000])
+def test_what_is_nested_nearly_too_deeply_to_be_told_back_is_refused(field: str, depth: int) -> None:
+    endpoint = ResponsesEndpoint(MODELS, lambda: (DIGITS, 1), keeps=True)
+    deep = '{"a":' * depth + "1" + "}" * depth
+    value = {"metadata": deep, "reasoning": deep, "tools": f"[{deep}]", "input": f"[{deep}]"}[field]
+    rest = "" if field == "input" else ',"input":"x"'
+    with pytest.raises(errors.InvalidRequest):
+        endpoint.parse(f'{{"model":"sai-model","{field}":{value}{rest}}}'.encode())
+
+
+def test_names_of_tools_never_collide() -> None:
+    inner = [{"type": "function", "name": "b"}, {"type": "function", "name": "b.c"}]
+    first = {"type": "namespace", "name": "a", "tools": inner}
+    second = {"type": "namespace", "name": "a.b", "tools": [{"type": "function", "name": "c"}]}
+    outer = {"type": "function", "name": "a.b"}
+    tools = read_response_tools(Raw(json.dumps([first, outer, second]).encode()), Raw(), parallel=None)
+    assert tools.toolset is not None
+    known = [tool.name for tool in tools.toolset.offered]
+    assert len(set(known)) == 4
+    assert [tools.names.split(name) for name in known] == [("a", "b"), ("a", "b.c"), (None, "a.b"), ("a.b", "c")]
+    assert tools.names.known("a.b", "c") == known[3]
+
+
+def test_allowed_tools_that_nobody_here_runs_cannot_be_required() -> None:
+    choice = {"type": "allowed_tools", "mode": "required", "tools": [{"type": "web_search"}]}
+    with pytest.raises(errors.InvalidValue):
+        read("x", tools=[F], tool_choice=choice)
+
+
+def test_the_log_is_told_of_few_tools() -> None:
+    assert len(str(read("x", tools=[{"type": f"t{n}" + "x" * 900} for n in range(200)]).left_out)) < 1_000
 
 
 @pytest.mark.parametrize("role", ["user", "assistant", "system"])

@@ -60,12 +60,39 @@ def ignore(size: int) -> None:
 
 
 async def test_an_answer_is_recalled_with_its_ancestors(world: World) -> None:
-    for kept in (answer("a"), answer("b", "a"), answer("c", "a", "b"), answer("x")):
+    for kept in (answer("a"), answer("b", "a"), answer("c", "b"), answer("x")):
         await world.store.keep("me", kept)
     recalled = await world.store.recall("me", References("c", ("x",)), ignore)
     assert set(recalled) == {"a", "b", "c", "x"}
     assert bytes(recalled["b"].response) == bytes(answer("b").response)
     assert await world.store.recall("another", References("c", ("x",)), ignore) == {}
+
+
+async def test_a_long_conversation_is_recalled_in_blocks(world: World) -> None:
+    for number in range(100):
+        named = [f"n{earlier}" for earlier in range(max(number - 8, 0), number)]
+        await world.store.keep("me", answer(f"n{number}", *named))
+    before = world.blobs.asked
+    assert len(await world.store.recall("me", References("n99"), ignore)) == 100
+    assert world.blobs.asked - before <= 14
+    await world.store.forget("me", "n50")
+    assert len(await world.store.recall("me", References("n99"), ignore)) < 100
+
+
+async def test_what_is_too_much_ends_the_reading(world: World) -> None:
+    for number in range(100):
+        await world.store.keep("me", answer(f"n{number}", size=1_000))
+    before, left = world.blobs.asked, 10_000
+
+    def refuse(size: int) -> None:
+        nonlocal left
+        left -= size
+        if left < 0:
+            raise ServerBusy
+
+    with pytest.raises(ServerBusy):
+        await world.store.recall("me", References(None, tuple(f"n{number}" for number in range(100))), refuse)
+    assert world.blobs.asked - before <= 2
 
 
 async def test_what_is_recalled_is_accounted_for(world: World) -> None:
@@ -91,14 +118,14 @@ async def test_a_place_that_is_down_costs_what_it_holds_and_is_left_alone_for_a_
     for _ in range(3):
         await world.store.keep("me", answer("c"))
         with pytest.raises(StoreUnavailable):
-            await world.store.get("me", "a")
+            await world.store.get("me", "a", ignore)
         with pytest.raises(StoreUnavailable):
             await world.store.forget("me", "a")
     assert world.blobs.asked == 2
     assert [use for use in world.uses if use[1] == "failed"] == world.uses[1:]
     world.blobs.down = False
     world.now += REST_S
-    assert await world.store.get("me", "a") is not None
+    assert await world.store.get("me", "a", ignore) is not None
     assert [world.store.failing] == [False]
     assert [record.message for record in caplog.records] == [
         "kept answers are out of reach",
@@ -116,7 +143,7 @@ async def test_a_long_answer_is_kept(world: World) -> None:
     kept = answer("a", size=3_000_000)
     await world.store.keep("me", kept)
     assert world.store.held_bytes < 100_000
-    again = await world.store.get("me", "a")
+    again = await world.store.get("me", "a", ignore)
     assert again is not None
     assert bytes(again.response) == bytes(kept.response)
 

@@ -23,6 +23,9 @@ logger = logging.getLogger(__name__)
 
 SIMULATOR_MODEL = "simulator"
 _SAI_VARIABLES = {"SAI_URL", "SAI_TEMPLATE_ID", "SAI_KEY", "SAI_KEY_FILE", "SAI_COOKIE", "SAI_COOKIE_FILE"}
+_DEMO_MODELS = "sai-model,charla=chat:aaaaaaaaaaaaaaaaaaaaaaaa,vivo=stream:claude-sonnet-4-6,nativo=prompt:gpt-4o"
+"""One of each road, unless the environment names others."""
+
 _DEMO = {"SAI_TEMPLATE_ID": "aaaaaaaaaaaaaaaaaaaaaaaa", "SAI_KEY": "demo-key", "SAI_COOKIE": "demo-cookie"}
 
 
@@ -38,7 +41,11 @@ def run_server(environ: Mapping[str, str], *, demo: bool = False) -> None:
         return
     # Where the simulator listens is known only later; all else is checked before anything starts.
     ignored = sorted(_SAI_VARIABLES & environ.keys())
-    demo_environ = {**{name: value for name, value in environ.items() if name not in ignored}, **_DEMO}
+    demo_environ = {
+        "SAI_MODELS": _DEMO_MODELS,
+        **{name: value for name, value in environ.items() if name not in ignored},
+        **_DEMO,
+    }
     settings = read_settings({**demo_environ, "SAI_URL": "http://127.0.0.1:1"})
     _run(_serve_demo(demo_environ, ignored), settings)
 

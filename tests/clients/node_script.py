@@ -21,12 +21,13 @@ needs_node = pytest.mark.skipif(
 class NodeScript:
     script: str
 
-    def __init__(self, base_url: str) -> None:
+    def __init__(self, base_url: str, key: str = KEY) -> None:
         self._base_url = base_url
+        self._key = key
 
     def _run(self, action: str, text: str) -> dict[str, Any]:
         with subprocess.Popen(
-            ["node", f"{self.script}.mjs", action, self._base_url, KEY, text],
+            ["node", f"{self.script}.mjs", action, self._base_url, self._key, text],
             cwd=SCRIPTS,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

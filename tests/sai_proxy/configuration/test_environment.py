@@ -83,6 +83,11 @@ def test_a_variable_reaches_its_field(variable: str, text: str, value: object) -
         ("SAI_TEMPLATE_ID", "a/b"),
         ("SAI_MODELS", "a,a"),
         ("SAI_MODELS", "=t"),
+        ("SAI_MODELS", "vivo=river:x"),
+        ("SAI_MODELS", "vivo=stream:"),
+        ("SAI_MODELS", "vivo=stream:claude@flat"),
+        ("SAI_MODELS", "nativo=prompt:gpt-4o@flat+nested"),
+        ("SAI_MODELS", "c=chat:a/b"),
         ("SAI_CA_FILE", "/no/such/file"),
         ("CORS_ORIGINS", "https://a.example.com/path"),
         ("CORS_ORIGINS", "a.example.com"),
@@ -137,6 +142,24 @@ def test_models_have_templates_and_overrides() -> None:
         "c": Route("t1", "gpt/5.2"),
         "d": Route("t4", "claude-sonnet"),
     }
+
+
+def test_models_have_roads_and_options_and_are_shown_as_they_were_given() -> None:
+    entries = "a=template:t2@gpt/5.2,b=chat:t3@both,c=stream:claude-sonnet-4-6,d=prompt:gpt-5.2@nested+no-images"
+    settings = read_settings(environment(URL, SAI_MODELS=entries, SAI_TEMPLATE_ID=""))
+    assert [(r.road, r.target, r.override) for r in settings.models.values()] == [
+        ("template", "t2", "gpt/5.2"),
+        ("chat", "t3", "both"),
+        ("stream", "claude-sonnet-4-6", None),
+        ("prompt", "gpt-5.2", "nested+no-images"),
+    ]
+    assert f"SAI_MODELS={entries.replace('template:', '')}" in shown_settings(settings)
+
+
+def test_a_template_is_needed_where_a_model_names_none() -> None:
+    (line,) = faults(SAI_TEMPLATE_ID="", SAI_MODELS="vivo=stream:m,sai-model")
+    assert line.startswith("SAI_TEMPLATE_ID: not set")
+    assert read_settings(environment(URL, SAI_TEMPLATE_ID="", SAI_MODELS="vivo=stream:m")).sai_template_id is None
 
 
 def write(path: Path, text: str) -> str:

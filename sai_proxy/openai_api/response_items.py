@@ -21,7 +21,7 @@ from sai_proxy.errors import (
 )
 from sai_proxy.openai_api.content import ContentRules
 from sai_proxy.openai_api.decoding import decode_field
-from sai_proxy.openai_api.kept_responses import ItemIndex, Recalled
+from sai_proxy.openai_api.kept_responses import MAX_OBJECTS, ItemIndex, Recalled
 from sai_proxy.openai_api.messages import MAX_MESSAGES
 from sai_proxy.openai_api.raw import Anything, is_given, kind_of
 from sai_proxy.openai_api.response_tools import ToolNames
@@ -150,6 +150,8 @@ def place_items(raw: Raw, recalled: Recalled) -> list[PlacedItem]:
     if kind_of(raw) == "string":
         message = {"role": "user", "content": decode_field(raw, _text_decoder, "input")}
         return [PlacedItem("input", Raw(msgspec.json.encode(message)))]
+    if len(raw) > MAX_OBJECTS and bytes(raw).count(b"{") > MAX_OBJECTS:  # decoded, they take many times their bytes
+        raise ArrayTooLong({"limit": MAX_MESSAGES}, param="input")
     kinds = decode_field(raw, _kinds_decoder, "input")  # first, as what is no object ends it at once
     if len(kinds) > MAX_MESSAGES:
         raise ArrayTooLong({"limit": MAX_MESSAGES}, param="input")

@@ -18,7 +18,7 @@ help: ## list the targets
 install: $(VENV)/run.stamp ## make the virtual environment with what the server needs
 
 run: $(VENV)/run.stamp ## start the server: configured by .env if there is one, else the demo
-	@if [ -f $(ENV_FILE) ]; then \
+	@if [ -e $(ENV_FILE) ]; then \
 		exec $(BIN)/python -m sai_proxy serve --env-file $(ENV_FILE); \
 	elif [ -n "$$SAI_URL" ]; then \
 		exec $(BIN)/python -m sai_proxy serve; \
@@ -97,7 +97,9 @@ clean: ## remove the virtual environment and all caches
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "Python 3.11 or newer is needed; name one with: make PYTHON=python3.12 ..." >&2; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	@if command -v uv >/dev/null; then uv venv --quiet --seed --python $(PYTHON) $(VENV); \
+	else $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+		echo "$(PYTHON) cannot make a virtual environment; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }; fi
 
 $(VENV)/run.stamp: requirements/run.lock | $(VENV)/bin/python
 	$(BIN)/python $(PIP_INSTALL) -r requirements/run.lock

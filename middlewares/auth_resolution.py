@@ -17,6 +17,9 @@ from sai_proxy.errors import AccessTokenRequired
 from sai_proxy.keys import BODY, CALLER, CREDENTIALS, HOLDING, RECORD
 from sai_proxy.openai_api.fields import user_key_in
 
+KEY_ID_DIGITS = 12
+"""Of the log's name for a credential: enough to tell thousands apart."""
+
 
 def auth_resolution_middleware(
     *,
@@ -61,17 +64,19 @@ def auth_resolution_middleware(
             candidates = [(place, text) for place, text in candidates if not (text and holds_token(text))]
         found = first_key(candidates, placeholders)
         request[RECORD].ignored_keys = found.ignored or None
+        request[RECORD].key_place = found.place
         user = make_credential(found.key, "user") if found.key else None
         if not (user or admitted):
             raise AccessTokenRequired()
         chain = credential_chain(user, system_key, system_cookie) if admitted else credential_chain(user, None, None)
         request[CREDENTIALS] = chain
         request[RECORD].credential = chain[0].label
-        request[RECORD].key_place = found.place
         caller = request[CALLER] = caller_of(user, bearer)
+        anonymous = user is None and not (tokens and bearer)
+        if not anonymous:
+            request[RECORD].key_id = caller[:KEY_ID_DIGITS]
         if name_holders:
-            anonymous = user is None and not (tokens and bearer)
-            request[HOLDING].name((request.remote or "") if anonymous else caller)
+            request[HOLDING].name((request[RECORD].client or "") if anonymous else caller)
         return await handler(request)
 
     return auth_resolution

@@ -26,6 +26,7 @@ def error_mapping_middleware(policy: FailurePolicy) -> Middleware:
             form = format_.refusal(form)
         request[RECORD].error = form.code or form.type
         request[RECORD].fault = error.fault
+        request[RECORD].told = form.message
         request[RECORD].param = error.param
         if error.detail:
             logger.warning("request failed", extra={"error": request[RECORD].error, "detail": error.detail})

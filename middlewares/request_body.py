@@ -33,7 +33,8 @@ def request_body_middleware(endpoint: Endpoint, *, max_bytes: int, timeout_s: fl
             return await handler(request)
         except errors.ProxyError:
             if ANSWER not in request:
-                request[ANSWER] = endpoint.likely_answer(request[BODY])
+                likely = request[ANSWER] = endpoint.likely_answer(request[BODY])
+                request[RECORD].asked_model, request[RECORD].stream = likely.model, likely.stream
             raise
         finally:
             request[BODY] = b""

@@ -6,19 +6,24 @@ it reports is the one that went out.
 
 import asyncio
 import logging
+from collections.abc import Sequence
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
+from sai_proxy.http.client_address import Network, client_address
 from sai_proxy.keys import RECORD, REQUEST_ID
 from sai_proxy.telemetry.metrics import Metrics
 from sai_proxy.telemetry.record import CLIENT_CLOSED_REQUEST, CLIENT_STALLED, PROBES, RequestRecord
 
+MAX_USER_AGENT_CHARS = 200
+
 logger = logging.getLogger(__name__)
 
 
-def request_record_middleware(metrics: Metrics) -> Middleware:
-    """Health probes and scrapes are logged at DEBUG: eight replicas' would bury the rest."""
+def request_record_middleware(metrics: Metrics, trusted_proxies: Sequence[Network] = ()) -> Middleware:
+    """trusted_proxies: networks of proxies whose word counts about the client's address. Health probes and scrapes are
+    logged at DEBUG: eight replicas' would bury the rest."""
 
     def end(request: web.Request, record: RequestRecord, status: int, now: float) -> None:
         metrics.observe(record, route=route_of(request), status=status, duration_s=now - record.started)
@@ -30,8 +35,8 @@ def request_record_middleware(metrics: Metrics) -> Middleware:
                 "request_id": request.get(REQUEST_ID),
                 "method": request.method,
                 "path": request.path,
-                "client": request.remote,
                 "status": status,
+                "told": record.told,
                 **record.as_fields(now),
             },
         )
@@ -40,6 +45,8 @@ def request_record_middleware(metrics: Metrics) -> Middleware:
     async def request_record(request: web.Request, handler: Handler) -> web.StreamResponse:
         now = asyncio.get_running_loop().time
         record = request[RECORD] = RequestRecord(started=now())
+        record.client = client_address(request.remote, request.headers, trusted_proxies)
+        record.user_agent = (request.headers.get("User-Agent") or "")[:MAX_USER_AGENT_CHARS] or None
         status = 500
         try:
             response = await handler(request)

@@ -4,6 +4,10 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sai_proxy.configuration.settings import Settings
 
 # Imports that cost time stand in the commands: the container's probe runs every few seconds.
 
@@ -19,6 +23,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--demo", action="store_true", help="answer from a built-in SAI simulator; needs no configuration"
     )
     check = commands.add_parser("check", help="print the configuration, secrets masked, and what is wrong with it")
+    check.add_argument("--ask", action="store_true", help="ask SAI once with each credential, and say how it answers")
+    check.add_argument("--model", metavar="NAME", help="the model to ask with --ask; the first one without it")
     for command in (serve, check):
         command.add_argument(
             "--env-file", metavar="FILE", help="read variables from FILE too; those of the environment win"
@@ -36,14 +42,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         case "healthcheck":
             return _healthcheck()
         case _:
-            return _check(arguments.env_file)
+            return _check(arguments.env_file, ask=arguments.ask, model=arguments.model)
 
 
 def _serve(env_file: str | None, *, demo: bool) -> int:
     from sai_proxy import process
-    from sai_proxy.configuration.environment import ConfigurationFault, with_env_file
+    from sai_proxy.configuration.environment import ConfigurationFault, misspelt, with_env_file
 
     try:
+        for name in misspelt(os.environ, env_file):
+            print(f"warning: {name}", file=sys.stderr)
         process.run_server(with_env_file(os.environ, env_file), demo=demo)
     except (ConfigurationFault, process.StartFault) as fault:
         print(fault, file=sys.stderr)
@@ -78,15 +86,48 @@ def _healthcheck() -> int:
     return 0 if status == 200 else 1
 
 
-def _check(env_file: str | None) -> int:
-    from sai_proxy.configuration.environment import ConfigurationFault, read_settings, shown_settings, with_env_file
+def _check(env_file: str | None, *, ask: bool, model: str | None) -> int:
+    from sai_proxy.configuration.environment import (
+        ConfigurationFault,
+        misspelt,
+        read_settings,
+        shown_settings,
+        with_env_file,
+    )
 
     try:
+        for name in misspelt(os.environ, env_file):
+            print(f"warning: {name}", file=sys.stderr)
         settings = read_settings(with_env_file(os.environ, env_file))
     except ConfigurationFault as fault:
         print(fault, file=sys.stderr)
         return 1
-    print("\n".join(shown_settings(settings)))
+    if not ask:
+        return _print(shown_settings(settings))
+    if model is not None and model not in settings.models:
+        print(f"--model: found '{model[:100]}'; allowed: {', '.join(settings.models)}", file=sys.stderr)
+        return 1
+    return _ask(settings, model or next(iter(settings.models)))
+
+
+def _ask(settings: "Settings", model: str) -> int:
+    """1 if any credential is not accepted."""
+    import uvloop
+
+    from sai_proxy.credential_check import check_credentials
+
+    findings = uvloop.run(check_credentials(settings, model))
+    _print([f"asking {settings.sai_url} for {model}", *map(str, findings)])
+    accepted = any(finding.state == "accepted" for finding in findings)
+    return 0 if accepted and all(finding.good for finding in findings) else 1
+
+
+def _print(lines: Sequence[str]) -> int:
+    """Whoever reads may have enough before the end, as `head` does."""
+    try:
+        print("\n".join(lines), flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the interpreter's own flush at the end
     return 0
 
 

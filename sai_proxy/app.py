@@ -48,7 +48,7 @@ def create_app(
     policy, metrics = failure_policy(settings), Metrics()
     app = web.Application(
         middlewares=[  # outermost first; these wrap everything, unknown URLs included
-            middlewares.request_record_middleware(metrics),
+            middlewares.request_record_middleware(metrics, settings.trusted_proxies),
             *([middlewares.request_tracing_middleware(tracing)] if tracing else []),
             middlewares.request_id_middleware(),
             middlewares.error_mapping_middleware(policy),
@@ -80,12 +80,14 @@ def create_app(
         handler = wrap(answer, [*who, *_what_is_asked(settings, endpoint, tracing)])
         for prefix in ("", "/v1"):
             app.router.add_post(prefix + endpoint.path, handler)
+            app.router.add_post(f"{prefix}{endpoint.path}/", handler)
     if settings.keeps_answers:
         app.cleanup_ctx.append(_store(settings))
         _add_stored_responses(app, _who_asks(settings, responses, admission, identity_key))
     list_models, get_model = _model_handlers(settings)
     for prefix in ("", "/v1"):
         app.router.add_get(f"{prefix}/models", list_models)
+        app.router.add_get(f"{prefix}/models/", list_models)
         app.router.add_get(f"{prefix}/models/{{id:.+}}", get_model)
     if settings.metrics_port is None:
         app.router.add_get("/metrics", get_metrics)

@@ -1,7 +1,9 @@
 """The process: settings, logging, the event loop, and the server or the simulator in it."""
 
+import errno
 import logging
 import os
+import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
@@ -16,10 +18,13 @@ from sai_proxy.configuration.environment import read_settings
 from sai_proxy.configuration.settings import Settings
 from sai_proxy.server import has_c_parser, serve, serve_until_stopped
 from sai_proxy.simulator import run_simulator_at, simulator
-from sai_proxy.telemetry.logs import configure_logging
+from sai_proxy.telemetry.logs import configure_logging, shows_text
 from sai_proxy.telemetry.tracing import Tracing, TracingUnavailableError, make_tracing
 
 logger = logging.getLogger(__name__)
+
+DEMO_PACE_S = 0.06
+"""Between two pieces of a demo's answer, so that it is seen to stream."""
 
 SIMULATOR_MODEL = "simulator"
 _SAI_VARIABLES = {"SAI_URL", "SAI_TEMPLATE_ID", "SAI_KEY", "SAI_KEY_FILE", "SAI_COOKIE", "SAI_COOKIE_FILE"}
@@ -37,6 +42,7 @@ def run_server(environ: Mapping[str, str], *, demo: bool = False) -> None:
     """Serve until stopped. Raises ConfigurationFault or StartFault, each in plain lines."""
     if not demo:
         settings = read_settings(environ)
+        _check_port(settings.host, settings.port)
         _run(_serve(settings), settings)
         return
     # Where the simulator listens is known only later; all else is checked before anything starts.
@@ -47,6 +53,7 @@ def run_server(environ: Mapping[str, str], *, demo: bool = False) -> None:
         **_DEMO,
     }
     settings = read_settings({**demo_environ, "SAI_URL": "http://127.0.0.1:1"})
+    _check_port(settings.host, settings.port)
     _run(_serve_demo(demo_environ, ignored), settings)
 
 
@@ -72,8 +79,25 @@ def _end_logging(stop_logging: Callable[[], bool]) -> None:
         os._exit(1 if fault else 0)
 
 
+def _check_port(host: str, port: int) -> None:
+    """Raises StartFault if somebody listens there already: in one line, before any other."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.socket(family) as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind((host, port))
+    except OSError as exc:
+        if exc.errno == errno.EADDRINUSE:
+            raise StartFault(
+                f"port {port} is taken: another program, or this one, listens there. "
+                f"Choose another: PORT={port + 1} make run"
+            ) from exc  # anything else is told when it is really tried
+
+
 def _run(main: Coroutine[Any, Any, None], settings: Settings) -> None:
-    stop_logging = configure_logging(verbose=settings.verbose_logging, log_file=settings.log_file)
+    stop_logging = configure_logging(
+        verbose=settings.verbose_logging, log_file=settings.log_file, log_format=settings.log_format
+    )
     try:
         uvloop.run(main)
     except OSError as exc:
@@ -84,16 +108,19 @@ def _run(main: Coroutine[Any, Any, None], settings: Settings) -> None:
 
 
 async def _serve_demo(environ: Mapping[str, str], ignored: list[str]) -> None:
-    async with simulator(recording=False) as sai:
-        logger.warning(
-            "DEMO: every answer comes from the built-in SAI simulator, none from SAI",
-            extra={"simulator": sai.url, "ignored_variables": ignored},
-        )
-        await _serve(read_settings({**environ, "SAI_URL": sai.url}), {"x-sai-model": SIMULATOR_MODEL})
+    async with simulator(recording=False, pace_s=DEMO_PACE_S) as sai:
+        settings = read_settings({**environ, "SAI_URL": sai.url})
+        if ignored or not shows_text(settings.log_format):  # else the banner says it
+            logger.warning(
+                "DEMO: every answer comes from the built-in SAI simulator, none from SAI",
+                extra={"simulator": sai.url, "ignored_variables": ignored},
+            )
+        await _serve(settings, {"x-sai-model": SIMULATOR_MODEL}, demo=True)
 
 
-async def _serve(settings: Settings, answer_headers: dict[str, str] | None = None) -> None:
-    _warn_of_risks(settings)
+async def _serve(settings: Settings, answer_headers: dict[str, str] | None = None, *, demo: bool = False) -> None:
+    if not demo:  # which has no credentials to lose
+        _warn_of_risks(settings)
 
     def announce(port: int) -> None:
         shown = "localhost" if settings.host in ("0.0.0.0", "::") else settings.host
@@ -104,6 +131,7 @@ async def _serve(settings: Settings, answer_headers: dict[str, str] | None = Non
                 "base_url": f"http://{shown}:{port}/v1",
                 "models": list(settings.models),
                 "sai_url": settings.sai_url,
+                **({"demo": True} if demo else {}),
             },
         )
 

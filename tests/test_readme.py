@@ -15,7 +15,7 @@ from sai_proxy.openai_api.completion_request import CompletionRequest
 from sai_proxy.openai_api.parameters import CHAT_PARAMETERS, COMPLETION_PARAMETERS, RESPONSES_PARAMETERS, Treatment
 from sai_proxy.openai_api.responses_request import ResponsesRequest
 from tests.documents import ENGLISH, README, SPANISH, blocks, names, rows
-from tests.support import ROOT, environment, running_process
+from tests.support import ROOT, content_of, environment, read_events, running_process
 
 START = README.split("## Clients", 1)[0]
 
@@ -44,7 +44,10 @@ async def test_a_snippet_works_as_pasted(snippet: str) -> None:
         )
         out, errors = await run.communicate()
     assert run.returncode == 0, errors.decode()
-    assert "SAI simulator: you wrote" in out.decode()
+    said = out.decode()
+    if "data: " in said:
+        said = content_of(read_events(said))
+    assert "SAI simulator: you wrote" in said
 
 
 @pytest.mark.parametrize(
@@ -65,6 +68,7 @@ def test_the_configuration_table_has_every_variable_with_its_default(text: str, 
         "SAI_TEMPLATE_INPUTS",
         "RESPONSES_STORE",
         "KEY_ID_SALT",
+        "TRUSTED_PROXIES",
     }
     assert set(documented) == special | set(PLAIN_VARIABLES)
     shown = dict(

@@ -7,6 +7,7 @@ empty strings for what `.env` lacks.
 import re
 import ssl
 from collections.abc import Callable, Mapping
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 from urllib.parse import urlsplit
@@ -14,6 +15,7 @@ from urllib.parse import urlsplit
 import msgspec
 from dotenv.parser import parse_stream
 
+from sai_proxy.configuration.misspelt import Misspelt, misspelt_names
 from sai_proxy.configuration.settings import DEFAULT_PORT, Settings
 from sai_proxy.conversation.chat import Route
 from sai_proxy.credentials import Credential, make_credential
@@ -68,6 +70,7 @@ PLAIN_VARIABLES: dict[str, str] = {
     "METRICS_PORT": "a port number from 1 to 65535",
     "OTEL_EXPORTER_OTLP_ENDPOINT": "the base URL of an OTLP/HTTP collector",
     "LOG_FILE": "the path of a file",
+    "LOG_FORMAT": "auto, text or json",
     "VERBOSE_LOGGING": _SWITCH,
 }
 """Variables that a field takes as they are, with what is allowed in them."""
@@ -76,8 +79,16 @@ COMPOSED_VARIABLES = (
     *("SAI_URL", "SAI_TEMPLATE_ID", "SAI_MODELS", "SAI_KEY", "SAI_KEY_FILE", "SAI_COOKIE", "SAI_COOKIE_FILE"),
     *("ACCESS_TOKENS", "ACCESS_TOKENS_FILE", "PLACEHOLDER_KEYS", "CORS_ORIGINS", "RETRY_STATUSES"),
     *("SAI_TEMPLATE_INPUTS", "RESPONSES_STORE", "RESPONSES_STORE_FILE", "KEY_ID_SALT", "KEY_ID_SALT_FILE"),
+    "TRUSTED_PROXIES",
 )
 VARIABLES = frozenset({*PLAIN_VARIABLES, *COMPOSED_VARIABLES})
+
+PLACEHOLDERS = {
+    "SAI_URL": "https://address-of-your-sai.example.com",
+    "SAI_TEMPLATE_ID": "id-of-your-template",
+    "ACCESS_TOKENS": "a-long-random-token",
+}
+"""What stands in `.env.example`."""
 
 _MODEL = re.compile(r"(?P<name>[^=@]+)(?:=(?:(?P<road>[a-z]+):)?(?P<target>[^=@]*))?(?:@(?P<override>[^@]+))?")
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s,]+")
@@ -97,8 +108,13 @@ class ConfigurationFault(Exception):
 def with_env_file(environ: Mapping[str, str], path: str | None) -> Mapping[str, str]:
     """`environ` and, for what it lacks, the variables of a `.env` file. Values are taken as they
     stand: nothing in them is expanded. Raises ConfigurationFault."""
+    return {**env_file(path), **environ}
+
+
+def env_file(path: str | None) -> Mapping[str, str]:
+    """The variables of a `.env` file, none without one. Raises ConfigurationFault."""
     if path is None:
-        return environ
+        return {}
     try:
         with Path(path).open(encoding="utf-8") as stream:
             bindings = list(parse_stream(stream))
@@ -108,7 +124,17 @@ def with_env_file(environ: Mapping[str, str], path: str | None) -> Mapping[str, 
     faults = [f"{path}, line {b.original.line}: not of the form NAME=value" for b in bindings if b.error]
     if faults:
         raise ConfigurationFault(faults)
-    return {**{b.key: b.value for b in bindings if b.key and b.value is not None}, **environ}
+    return {b.key: b.value for b in bindings if b.key and b.value is not None}
+
+
+def misspelt(environ: Mapping[str, str], path: str | None) -> list[Misspelt]:
+    """Names that nobody reads, with those that were probably meant. Raises ConfigurationFault for the file, and for
+    a name whose absence would open the server."""
+    found = misspelt_names(environ, env_file(path), path or ".env", VARIABLES)
+    dangerous = [name for name in found if name.dangerous]
+    if dangerous:
+        raise ConfigurationFault([f"{name} Without it, the server would be open." for name in dangerous])
+    return found
 
 
 def read_settings(environ: Mapping[str, str], secrets_dir: Path = SECRETS_DIR) -> Settings:
@@ -142,6 +168,7 @@ class _Reader:
             values["sai_template_inputs"] = self._template_inputs(self.environ["SAI_TEMPLATE_INPUTS"])
         roads = make_roads(values.get("sai_template_inputs", REQUIRED_INPUTS))
         values["sai_template_id"] = self._template_id()
+        self._refuse_placeholders()
         values["models"] = self._models(values["sai_template_id"] or "", roads)
         if "SAI_TEMPLATE_ID" not in self.environ and any(
             r.target == _UNKNOWN_TEMPLATE for r in values["models"].values()
@@ -163,6 +190,7 @@ class _Reader:
         values["responses_store"] = self._responses_store()
         values["key_id_salt"] = self._secret("KEY_ID_SALT")
         values["cors_origins"] = self._origins()
+        values["trusted_proxies"] = self._networks()
         self._check_ca_file(values.get("sai_ca_file"))
         self._check_ports(values)
         if self.faults:
@@ -241,6 +269,12 @@ class _Reader:
             self._fault("RESPONSES_STORE", found, _STORES)
         return text
 
+    def _refuse_placeholders(self) -> None:
+        """What `.env.example` has in their place must have been replaced."""
+        for variable, text in PLACEHOLDERS.items():
+            if text in self.environ.get(variable, ""):
+                self._fault(variable, text, "a value of your own in place of the example's")
+
     def _template_id(self) -> str | None:
         text = self.environ.get("SAI_TEMPLATE_ID", "").strip()
         if text and not _TEMPLATE_ID.fullmatch(text):
@@ -269,6 +303,15 @@ class _Reader:
             if origin != "*" and not _ORIGIN.fullmatch(origin):
                 self._fault("CORS_ORIGINS", origin, "* or scheme://host[:port], comma-separated, without a path")
         return frozenset(origins)
+
+    def _networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        networks = []
+        for item in _items(self.environ.get("TRUSTED_PROXIES", "")):
+            try:
+                networks.append(ip_network(item))
+            except ValueError:
+                self._fault("TRUSTED_PROXIES", item, "networks such as 10.0.0.0/8 or addresses, comma-separated")
+        return tuple(networks)
 
     def _credential(self, variable: str, *, cookie: bool) -> Credential | None:
         text = self._secret(variable)
@@ -342,6 +385,7 @@ def shown_settings(settings: Settings) -> list[str]:
     lines.append("PLACEHOLDER_KEYS=" + ",".join(sorted(settings.placeholder_keys)))
     lines.append("SAI_TEMPLATE_INPUTS=" + ",".join(sorted(settings.sai_template_inputs)))
     lines.append("RETRY_STATUSES=" + (",".join(map(str, sorted(settings.retry_statuses))) or NO_CREDENTIAL))
+    lines.append("TRUSTED_PROXIES=" + (",".join(map(str, settings.trusted_proxies)) or "(not set)"))
     lines.append("CORS_ORIGINS=" + (",".join(sorted(settings.cors_origins)) or "(not set)"))
     lines.append(f"RESPONSES_STORE={_shown_store(settings.responses_store)}")
     lines.append(f"KEY_ID_SALT={'(set)' if settings.key_id_salt else '(not set)'}")

@@ -1,6 +1,7 @@
 """The configuration: one frozen object, read once from the environment."""
 
 from collections.abc import Mapping
+from ipaddress import IPv4Network, IPv6Network
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
@@ -64,6 +65,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     metrics_port: Port | None = None
     otel_exporter_otlp_endpoint: str | None = None
     log_file: str | None = None
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
+    log_format: Literal["auto", "text", "json"] = "auto"
     verbose_logging: bool = False
 
     @property

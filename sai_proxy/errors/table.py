@@ -167,8 +167,8 @@ ERROR_TABLE: dict[type[e.ProxyError], Row] = {
         404,
         _BAD,
         None,
-        "URL desconocida ({method} {path}).",
-        "Invalid URL ({method} {path})",
+        "URL desconocida ({method} {path}){hint_es}.",
+        "Invalid URL ({method} {path}){hint_en}",
     ),
     e.MethodNotAllowed: Row(
         405,

@@ -63,4 +63,4 @@ class Facts(dict[str, str | int]):
     """A wording must never fail: what is optional is left out, and what was forgotten shows."""
 
     def __missing__(self, name: str) -> str:
-        return "" if name.startswith(("size_", "within_", "own_key_", "again_", "instead_")) else "?"
+        return "" if name.startswith(("size_", "within_", "own_key_", "again_", "instead_", "hint_")) else "?"

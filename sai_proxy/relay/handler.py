@@ -239,6 +239,7 @@ class StreamedAnswer:
         record, form = self._request[RECORD], self._policy.form(error)
         record.error = form.code or form.type
         record.fault = error.fault
+        record.told = form.message
         logger.warning("answer broke off", extra={"error": record.error, "detail": error.detail})
         await self._writer.write(self._policy.last_events(error, self._answer, opened=True, text_sent=self._text_sent))
         await self._writer.end()

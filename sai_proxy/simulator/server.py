@@ -52,10 +52,12 @@ class RecordedCall:
 @dataclass
 class Simulator:
     """A running simulator. url: its base URL, for SAI_URL. calls: all calls, oldest first, unless
-    `recording` is off, as where it runs for long."""
+    `recording` is off, as where it runs for long. pace_s: between the words of answers to texts without directives,
+    so that a demo is seen to stream; 0 for none."""
 
     url: str = ""
     recording: bool = True
+    pace_s: float = 0
     calls: list[RecordedCall] = field(default_factory=list)
     _by_credential: "Counter[tuple[str, str]]" = field(default_factory=Counter)
     _by_text: "Counter[str]" = field(default_factory=Counter)
@@ -123,6 +125,10 @@ class Simulator:
     def _script(self, user_text: str) -> Script:
         """The script of a text, without what `times` has used up."""
         script = read_script(user_text)
+        if self.pace_s and not script.directives:
+            return Script(
+                {"delay": f"{self.pace_s:g}", "pieces": str(max(len(script.text.split()) + 3, 6))}, script.text
+            )
         if "times" not in script:
             return script
         self._by_text[user_text] += 1
@@ -153,10 +159,15 @@ def _accepts_only_json(request: web.Request) -> bool:
 
 @asynccontextmanager
 async def simulator(
-    host: str = "127.0.0.1", port: int = 0, *, recording: bool = True, tls: ssl.SSLContext | None = None
+    host: str = "127.0.0.1",
+    port: int = 0,
+    *,
+    recording: bool = True,
+    pace_s: float = 0,
+    tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[Simulator]:
     """A simulator that listens while the context lasts, on a free port for 0. Raises OSError."""
-    sai = Simulator(recording=recording)
+    sai = Simulator(recording=recording, pace_s=pace_s)
     app = web.Application(client_max_size=MAX_BODY_BYTES)
     app.router.add_post("/api/templates/{id}/execute", sai.execute)
     app.router.add_post("/api/templates/{id}/chatexecute", sai.other(other_endpoints.chat_execute, takes="cookie"))

@@ -20,10 +20,15 @@ from contextvars import ContextVar
 from datetime import datetime
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pythonjsonlogger.core import RESERVED_ATTRS, LogData
 from pythonjsonlogger.msgspec import MsgspecFormatter
+
+from sai_proxy.telemetry.terminal import HIDDEN, TerminalFormatter
+
+LogFormat = Literal["auto", "text", "json"]
+"""`auto`: text if standard output is a terminal."""
 
 MAX_FILE_BYTES = 5 * 1024 * 1024
 BACKUPS = 3
@@ -35,7 +40,7 @@ STOP_TIMEOUT_S = 2.0
 HOST = socket.gethostname()
 """Tells replicas apart: in a Swarm, docker-stack.yml names them by their slot."""
 
-_RESERVED = frozenset(RESERVED_ATTRS)
+_RESERVED = frozenset(RESERVED_ATTRS) | HIDDEN
 
 current_request_id: ContextVar[str | None] = ContextVar("current_request_id", default=None)
 """Written by the request-id layer; every record made while a request is handled carries it."""
@@ -191,7 +196,9 @@ class BackgroundWriter(logging.Handler):
                 handler.handle(record)
 
 
-def configure_logging(*, verbose: bool = False, log_file: str | None = None) -> Callable[[], bool]:
+def configure_logging(
+    *, verbose: bool = False, log_file: str | None = None, log_format: LogFormat = "json"
+) -> Callable[[], bool]:
     """Set up the root logger, and return what flushes and ends it, and says whether that could be done:
     a stuck output would also hold the interpreter's end."""
     _note_nothing_unused()
@@ -205,9 +212,10 @@ def configure_logging(*, verbose: bool = False, log_file: str | None = None) -> 
             others.append(FileHandler(log_file, fallback=stdout))
         except OSError as exc:
             failure = exc
-    formatter = LineFormatter()
     for handler in (stdout, *others):
-        handler.setFormatter(formatter)
+        handler.setFormatter(LineFormatter())
+    if shows_text(log_format):
+        stdout.setFormatter(TerminalFormatter(colour="NO_COLOR" not in os.environ and sys.stdout.isatty()))
 
     writer = BackgroundWriter(stdout, others)
     writer.addFilter(RequestIdFilter())
@@ -234,6 +242,11 @@ def configure_logging(*, verbose: bool = False, log_file: str | None = None) -> 
         return True
 
     return stop
+
+
+def shows_text(log_format: LogFormat) -> bool:
+    """Whether standard output gets lines for people."""
+    return log_format == "text" or (log_format == "auto" and sys.stdout is not None and sys.stdout.isatty())
 
 
 def _forget_unwritten() -> None:

@@ -17,10 +17,14 @@ PROBES = ("/health", "/metrics")
 class RequestRecord:
     """Filled on the way by whoever learns something. Times are seconds of the loop's monotonic clock.
 
+    client: the address of whoever asks. user_agent: what they say they are. key_id: a short keyed hash of their own
+        credential, by which usage can be added up. asked_model: as the body says, if it was refused before that was
+        looked at.
     road: which of SAI's endpoints is asked.
     roles: how many messages of each role. chars: characters of all messages, after unwrapping.
     credential: source and kind of the last one tried, such as `user_key`; never a value. key_place:
         where the user's own key stood (`body`, a header's name, `bearer`).
+    told: what the client was told of it; for terminals alone.
     param: the place in the request that was wrong.
     fault: whose a failure was: `caller`, `policy`, `sai` or `proxy`. guarded: the guard answered.
     ignored_keys: places that held no key, and why: `bearer: placeholder`.
@@ -34,7 +38,11 @@ class RequestRecord:
     """
 
     started: float
+    client: str | None = None
+    user_agent: str | None = None
+    key_id: str | None = None
     model: str | None = None
+    asked_model: str | None = None
     road: str | None = None
     sai_model: str | None = None
     stream: bool | None = None
@@ -55,6 +63,7 @@ class RequestRecord:
     first_byte: float | None = None
     finish_reason: str | None = None
     error: str | None = None
+    told: str | None = None
     param: str | None = None
     fault: str | None = None
     guarded: bool = False
@@ -70,6 +79,8 @@ class RequestRecord:
     def as_fields(self, now: float) -> dict[str, Any]:
         """Fields of the log line; what never came up is left out."""
         shown: dict[str, Any] = {name: getattr(self, name) for name in _SHOWN}
+        if self.model is None and self.asked_model is not None:
+            shown["model"] = self.asked_model
         duration = now - self.started
         shown["duration_s"] = round(duration, 4)
         if self.upload_s is not None:
@@ -85,5 +96,5 @@ class RequestRecord:
         return {name: value for name, value in shown.items() if value is not None}
 
 
-_NOT_SHOWN = {"started", "first_byte", "upload_s", "sai_wait_s", "guarded", "retries"}
+_NOT_SHOWN = {"told", "asked_model", "started", "first_byte", "upload_s", "sai_wait_s", "guarded", "retries"}
 _SHOWN = tuple(f.name for f in fields(RequestRecord) if f.name not in _NOT_SHOWN)

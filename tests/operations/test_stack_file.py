@@ -29,7 +29,7 @@ def test_the_predecessors_contract_is_kept() -> None:
         "node.labels.db != true",
         "node.labels.type != master",
         "node.labels.type != test",
-        "node.role == worker",
+        "node.role == ${NODE_ROLE:-worker}",
     ]
     assert {secret["target"] for secret in SERVICE["secrets"]} == {"SAI_KEY", "SAI_COOKIE"}
     assert {name: (s["external"], default(s["name"])) for name, s in STACK["secrets"].items()} == {

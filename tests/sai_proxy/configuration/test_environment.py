@@ -93,6 +93,9 @@ def test_a_variable_reaches_its_field(variable: str, text: str, value: object) -
         ("CORS_ORIGINS", "a.example.com"),
         ("SAI_CA_FILE", __file__),
         ("RESPONSES_STORE", "disk"),
+        ("TRUSTED_PROXIES", "10.0.0.0/33"),
+        ("TRUSTED_PROXIES", "balancer"),
+        ("LOG_FORMAT", "xml"),
         ("RESPONSES_STORE", "redis://"),
         ("RESPONSES_STORE", "http://store:6379"),
         ("RESPONSES_STORE", "redis://store:port"),
@@ -271,5 +274,6 @@ def test_every_field_has_its_variable() -> None:
         "sai_template_inputs",
         "responses_store",
         "key_id_salt",
+        "trusted_proxies",
     }
     assert {name.lower() for name in PLAIN_VARIABLES} == set(Settings.__struct_fields__) - composed

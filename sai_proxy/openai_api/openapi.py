@@ -64,6 +64,48 @@ _RESPONSES_EXAMPLE = {"model": "sai-model", "input": "Hola"}
 _COMMON_HEADERS = {"x-request-id": {"description": "id of the request, as in the log", "schema": {"type": "string"}}}
 
 
+_TAGS = {
+    "Ask": "Questions to a model, whole or as a stream of events.",
+    "Kept answers": "Answers of the Responses API, for whoever asked for them.",
+    "Models": "What is served, and what each model can.",
+    "Server": "Health and welcome.",
+}
+_DESCRIPTION = """OpenAI's API in front of SAI. Every path also exists without `/v1`.
+
+**Credentials**: none is needed where the server uses its own (`raspberry` counts as none). With a SAI API key of your
+own, send it as the bearer. If the server has access tokens, the bearer is one of them.
+
+**Streaming**: with `"stream": true` the answer is a row of server-sent events:
+
+```sh
+curl -N localhost:4000/v1/chat/completions -H "Content-Type: application/json" \\
+  -d '{"model": "sai-model", "stream": true, "messages": [{"role": "user", "content": "Hola"}]}'
+```
+
+**Errors** all have the form `{"error": {"message", "type", "param", "code"}}`; the status and the code say which:
+
+%s
+"""
+
+
+def _error_table() -> str:
+    rows = sorted({(row.status, row.code or "", row.type) for row in ERROR_TABLE.values()})
+    lines = [f"| {status} | {f'`{code}`' if code else ''} | `{kind}` |" for status, code, kind in rows]
+    return "\n".join(["| Status | Code | Type |", "|---|---|---|", *lines])
+
+
+_TAG_OF = (("/health", "Server"), ("/v1/models", "Models"), ("/v1/responses/{id}", "Kept answers"), ("/v1/", "Ask"))
+
+
+def _tagged(paths: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Each operation with the tag of its path."""
+    for path, operations in paths.items():
+        tag = next((tag for start, tag in _TAG_OF if path.startswith(start)), "Server")
+        for operation in operations.values():
+            operation["tags"] = [tag]
+    return paths
+
+
 def openapi_document(models: Iterable[str]) -> dict[str, Any]:
     """The document. models: names that are served, for the examples."""
     model = next(iter(models))
@@ -76,74 +118,90 @@ def openapi_document(models: Iterable[str]) -> dict[str, Any]:
         "info": {
             "title": "sai-proxy",
             "version": __version__,
-            "description": "OpenAI's API in front of SAI. Every path also exists without `/v1`.",
+            "description": _DESCRIPTION % _error_table(),
             "license": {"name": "MIT", "identifier": "MIT"},
         },
-        "servers": [{"url": "/"}],
+        "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
         "security": [{}, {"bearer": []}, {"userApiKey": []}, {"apiKey": []}],
-        "paths": {
-            "/v1/chat/completions": {
-                "post": _asking(
-                    "Answer a conversation",
-                    ChatCompletionRequest,
-                    ChatCompletion,
-                    ChatCompletionChunk,
-                    {**_EXAMPLE, "model": model},
-                )
-            },
-            "/v1/responses": {
-                "post": _asking(
-                    "Answer input items (Responses API)",
-                    ResponsesRequest,
-                    ResponseObject,
-                    None,
-                    {**_RESPONSES_EXAMPLE, "model": model},
-                )
-            },
-            "/v1/responses/{id}": {
-                "get": _stored("Show an answer that is kept", ResponseObject),
-                "delete": _stored("Forget an answer that is kept", DeletedResponse),
-            },
-            "/v1/responses/{id}/input_items": {
-                "get": _stored("List what was new in the request of an answer that is kept", ItemList)
-            },
-            "/v1/completions": {
-                "post": _asking(
-                    "Answer a prompt (legacy)",
-                    CompletionRequest,
-                    TextCompletion,
-                    TextCompletion,
-                    {**_TEXT_EXAMPLE, "model": model},
-                )
-            },
-            "/v1/models": {"get": _getting("List the models", ModelsList)},
-            "/v1/models/{id}": {
-                "get": {
-                    **_getting("Show a model", Model, errors=_errors([ModelNotFound, UnknownUrl])),
-                    "parameters": [
-                        {
-                            "name": "id",
-                            "in": "path",
-                            "required": True,
-                            "schema": {"type": "string", "minLength": 1},
-                            "example": model,
-                        }
-                    ],
-                }
-            },
-            "/health": {"get": _getting("Whether the server runs", Health)},
-            "/health/liveness": {"get": _getting("Whether the process lives", Health)},
-            "/health/readiness": {
-                "get": _getting("Whether new requests are welcome", Health, also={503: "about to stop"})
-            },
-            "/": {"get": _getting("Name and version", Welcome)},
-        },
+        "paths": _tagged(
+            {
+                "/v1/chat/completions": {
+                    "post": _asking(
+                        "Answer a conversation",
+                        ChatCompletionRequest,
+                        ChatCompletion,
+                        ChatCompletionChunk,
+                        {**_EXAMPLE, "model": model},
+                    )
+                },
+                "/v1/responses": {
+                    "post": _asking(
+                        "Answer input items (Responses API)",
+                        ResponsesRequest,
+                        ResponseObject,
+                        None,
+                        {**_RESPONSES_EXAMPLE, "model": model},
+                    )
+                },
+                "/v1/responses/{id}": {
+                    "get": _stored("Show an answer that is kept", ResponseObject),
+                    "delete": _stored("Forget an answer that is kept", DeletedResponse),
+                },
+                "/v1/responses/{id}/input_items": {
+                    "get": _stored("List what was new in the request of an answer that is kept", ItemList)
+                },
+                "/v1/completions": {
+                    "post": _asking(
+                        "Answer a prompt (legacy)",
+                        CompletionRequest,
+                        TextCompletion,
+                        TextCompletion,
+                        {**_TEXT_EXAMPLE, "model": model},
+                    )
+                },
+                "/v1/models": {"get": _getting("List the models", ModelsList)},
+                "/v1/models/{id}": {
+                    "get": {
+                        **_getting("Show a model", Model, errors=_errors([ModelNotFound, UnknownUrl])),
+                        "parameters": [
+                            {
+                                "name": "id",
+                                "in": "path",
+                                "required": True,
+                                "schema": {"type": "string", "minLength": 1},
+                                "example": model,
+                            }
+                        ],
+                    }
+                },
+                "/health": {"get": _getting("Whether the server runs", Health)},
+                "/health/liveness": {"get": _getting("Whether the process lives", Health)},
+                "/health/readiness": {
+                    "get": _getting("Whether new requests are welcome", Health, also={503: "about to stop"})
+                },
+                "/": {"get": _getting("Name and version", Welcome)},
+            }
+        ),
         "components": {
             "schemas": components,
             "securitySchemes": {
-                "bearer": {"type": "http", "scheme": "bearer", "description": "an access token, or a SAI API key"},
-                "userApiKey": {"type": "apiKey", "in": "header", "name": "x-user-api-key"},
-                "apiKey": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+                "bearer": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "an access token, a SAI API key of your own, or `raspberry` for none",
+                },
+                "userApiKey": {
+                    "type": "apiKey",
+                    "in": "header",
+                    "name": "x-user-api-key",
+                    "description": "a SAI API key, or session cookie, of your own",
+                },
+                "apiKey": {
+                    "type": "apiKey",
+                    "in": "header",
+                    "name": "x-api-key",
+                    "description": "the same, for clients that know only this name",
+                },
             },
         },
     }
@@ -216,18 +274,18 @@ def _stored(summary: str, answer: type[Struct]) -> dict[str, Any]:
 
 
 def _errors(kinds: Iterable[Any]) -> dict[str, Any]:
-    """Responses by status, with the codes that each may carry."""
-    codes: dict[int, set[str]] = {}
+    """One response for each hundred of statuses; the document's description has the table of them all."""
+    hundreds: dict[int, set[int]] = {}
     for kind in kinds:
-        row = ERROR_TABLE[kind]
-        codes.setdefault(row.status, set()).add(f"`{row.code}`" if row.code else "no code")
+        status = ERROR_TABLE[kind].status
+        hundreds.setdefault(status // 100, set()).add(status)
     return {
-        str(status): {
-            "description": "an error: " + ", ".join(sorted(names)),
+        f"{hundred}XX": {
+            "description": f"an error: {', '.join(map(str, sorted(statuses)))}",
             "headers": _COMMON_HEADERS,
             "content": {"application/json": {"schema": _ref(ErrorBody)}},
         }
-        for status, names in sorted(codes.items())
+        for hundred, statuses in sorted(hundreds.items())
     }
 
 

@@ -20,7 +20,7 @@ QUERIES = [command for command in blocks(ENGLISH, "sh") if command.startswith("j
 
 def test_both_languages_have_the_same_commands_and_chapters() -> None:
     assert set(blocks(ENGLISH, "sh")) < set(blocks(SPANISH, "sh"))
-    assert len(QUERIES) == 8
+    assert len(QUERIES) == 10
     chapters = [len(re.findall(r"^## ", text, re.MULTILINE)) for text in (ENGLISH, SPANISH)]
     assert chapters[0] + 2 == chapters[1], "quick start and changes are the README's in English"
 

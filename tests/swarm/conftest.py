@@ -1,7 +1,7 @@
 """What every test here needs: the images, in a registry, and the handbook at hand.
 
 The handbook's own commands build, push and deploy. Different here: the base image and the registry's
-address; there are fewer replicas; the stack file has no placement (there are no workers) and no
+address; there are fewer replicas, on a manager, as the handbook says for one node; the stack file has no
 published port (there may be no ingress mesh), a network in which it can be asked, and short waits of
 probes and updates. `tests/operations/test_stack_file.py` looks at what is left out here.
 """
@@ -41,7 +41,7 @@ def stack_file() -> str:
     """The stack file with what a one-node test must change."""
     stack = yaml.safe_load((ROOT / "docker-stack.yml").read_text())
     proxy = stack["services"]["sai_llm"]
-    del proxy["ports"], proxy["deploy"]["placement"]
+    del proxy["ports"]
     proxy["deploy"]["endpoint_mode"] = "dnsrr"
     proxy["deploy"]["update_config"]["monitor"] = "5s"
     proxy["healthcheck"] |= {"interval": "2s", "start_period": "6s"}
@@ -96,8 +96,10 @@ def handbook(registry: str | None, tmp_path_factory: pytest.TempPathFactory) -> 
             "docker build ": f"docker build --build-arg PYTHON_IMAGE={base} " if base else "docker build ",
             "registry.example.com": registry or "sai-proxy-test.invalid",
             "https://sai.example.com": "http://sai:4010",
+            "REPLICAS=2": f"REPLICAS={REPLICAS}",
             "REPLICAS=16": f"REPLICAS={REPLICAS + 1}",
             "docker service logs -f": "timeout 5 docker service logs -f",
+            "docker run --rm ": f"docker run --rm --network {NETWORK} ",
         },
     )
     handbook.line("docker build")

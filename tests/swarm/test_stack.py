@@ -35,6 +35,9 @@ def stack(handbook: Handbook, image: str) -> Iterator[None]:
         *("--no-healthcheck", "--init", image, *simulate),
     )
     try:
+        handbook.line("export NODE_ROLE")
+        wait_for(lambda: "Running" in docker("service", "ps", "--format", "{{.CurrentState}}", SAI), 60, "a SAI")
+        wait_for(lambda: asked(handbook), 30, "SAI accepts the key")
         handbook.block('printf %s "$KEY"')
         wait_for(lambda: len(containers(SERVICE)) == REPLICAS, 90, "all replicas healthy")
         yield
@@ -49,6 +52,14 @@ def stack(handbook: Handbook, image: str) -> Iterator[None]:
             docker("secret", "rm", secret, check=False)
         docker("volume", "rm", "sai_monitoring_prometheus", "sai_monitoring_grafana", check=False)
         wait_for(lambda: gone("network", NETWORK), 60, "network gone")
+
+
+def asked(handbook: Handbook) -> bool:
+    """Whether the handbook's question before the deployment is answered; the simulator takes its time to start."""
+    try:
+        return "SAI_KEY: accepted" in handbook.block("export SAI_URL")
+    except AssertionError:
+        return False
 
 
 def gone(kind: str, name: str) -> bool:
@@ -96,7 +107,7 @@ def test_the_handbooks_looks_at_the_stack_show_it(stack: None, handbook: Handboo
 
 @pytest.mark.skipif(not shutil.which("jq"), reason="no jq on this machine")
 def test_the_collected_log_is_in_order_and_names_the_replicas(stack: None, handbook: Handbook) -> None:
-    handbook.line("docker service logs --raw")
+    handbook.line("timeout 60 docker service logs --raw")
     lines = [json.loads(line) for line in (handbook.folder / "sai.log").read_text().splitlines()]
     assert [line["time"] for line in lines] == sorted(line["time"] for line in lines)
     listening = {line["host"] for line in lines if line["message"] == "listening"}
@@ -290,6 +301,7 @@ def test_more_replicas_and_a_new_secret_leave_the_rest_as_it_is(
     handbook.env["DRAIN_DELAY"] = "1"  # from here on nobody asks while replicas are replaced
     handbook.block("export REPLICAS")
     wait_for(lambda: images_of_all() == {next_image} and settled(REPLICAS + 1), 120, "one replica more")
+    assert "SAI_KEY: accepted" in handbook.line('docker run --rm -e SAI_KEY="$NEW_KEY"')
     handbook.block('printf %s "$NEW_KEY"')
 
     def all_have_it() -> bool:

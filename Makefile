@@ -10,7 +10,7 @@ BIN    := $(VENV)/bin
 PIP_INSTALL := -m pip --disable-pip-version-check install --quiet --no-deps --require-hashes
 
 .DEFAULT_GOAL := help
-.PHONY: help install run check simulate test test-faults test-clients test-agents test-swarm soak fuzz lint format lock image clean
+.PHONY: help install run check simulate test test-faults test-clients test-agents test-browser test-swarm soak fuzz lint format lock image clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ test-clients: $(VENV)-clients/stamp tests/clients/node/node_modules/stamp ## dri
 
 test-agents: $(VENV)/dev.stamp $(VENV)-agent-mini/stamp $(VENV)-agent-aider/stamp tests/agents/node/node_modules/stamp ## let real coding agents work through the proxy
 	$(BIN)/python -m pytest -n 2 -p no:cacheprovider tests/agents
+
+test-browser: $(VENV)/dev.stamp tests/browser/node/node_modules/stamp ## look at the home page with a real Chromium (SCREENSHOTS=folder)
+	$(BIN)/python -m pytest -p no:cacheprovider tests/browser
 
 test-swarm: $(VENV)/dev.stamp ## build the image and try the stack on a Docker engine in Swarm mode
 	$(BIN)/python -m pytest -v -x -p no:cacheprovider tests/swarm
@@ -125,6 +128,14 @@ tests/clients/node/node_modules/stamp: tests/clients/node/package-lock.json
 		cd tests/clients/node && npm ci --silent --no-audit --no-fund; \
 	else \
 		echo "no npm: the Node clients are skipped"; mkdir -p tests/clients/node/node_modules; \
+	fi
+	@touch $@
+
+tests/browser/node/node_modules/stamp: tests/browser/node/package-lock.json
+	@if command -v npm >/dev/null; then \
+		cd tests/browser/node && npm ci --silent --no-audit --no-fund; \
+	else \
+		echo "no npm: the browser is skipped"; mkdir -p tests/browser/node/node_modules; \
 	fi
 	@touch $@
 

@@ -12,8 +12,9 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from sai_proxy.http.client_address import Network, client_address
-from sai_proxy.keys import RECORD, REQUEST_ID
+from sai_proxy.keys import HOLDING, RECORD, REQUEST_ID
 from sai_proxy.telemetry.metrics import Metrics
+from sai_proxy.telemetry.recent import Recent
 from sai_proxy.telemetry.record import CLIENT_CLOSED_REQUEST, CLIENT_STALLED, PROBES, RequestRecord
 
 MAX_USER_AGENT_CHARS = 200
@@ -21,12 +22,16 @@ MAX_USER_AGENT_CHARS = 200
 logger = logging.getLogger(__name__)
 
 
-def request_record_middleware(metrics: Metrics, trusted_proxies: Sequence[Network] = ()) -> Middleware:
-    """trusted_proxies: networks of proxies whose word counts about the client's address. Health probes and scrapes are
-    logged at DEBUG: eight replicas' would bury the rest."""
+def request_record_middleware(
+    metrics: Metrics, trusted_proxies: Sequence[Network] = (), recent: Recent | None = None
+) -> Middleware:
+    """recent: where the home page looks. trusted_proxies: networks of proxies whose word counts about the client's
+    address. Health probes and scrapes are logged at DEBUG: eight replicas' would bury the rest."""
 
     def end(request: web.Request, record: RequestRecord, status: int, now: float) -> None:
         metrics.observe(record, route=route_of(request), status=status, duration_s=now - record.started)
+        if recent is not None and HOLDING in request:
+            recent.add(record, status, now - record.started)
         level = logging.DEBUG if status == 200 and request.path.startswith(PROBES) else logging.INFO
         logger.log(
             level,

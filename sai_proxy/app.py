@@ -16,15 +16,16 @@ from sai_proxy.configuration.settings import Settings
 from sai_proxy.http.admission import Admission
 from sai_proxy.http.draining import Lifecycle
 from sai_proxy.http.error_responses import SERVER_NAME
+from sai_proxy.http.home_page import add_home_page
 from sai_proxy.http.ids import answer_stamp, secret_stamp
 from sai_proxy.http.memory_pressure import is_short_of_memory, memory_limit
-from sai_proxy.http.pages import add_pages
+from sai_proxy.http.pages import add_pages, welcome_body
 from sai_proxy.keys import ADMISSION, LIFECYCLE, METRICS, REQUEST_ID, STORE, UPSTREAM
 from sai_proxy.openai_api.endpoints import Endpoint, chat_completions, completions
 from sai_proxy.openai_api.failures import FailurePolicy
 from sai_proxy.openai_api.fields import route_of
 from sai_proxy.openai_api.kept_responses import STAMP_DIGITS
-from sai_proxy.openai_api.models import model_body, models_body
+from sai_proxy.openai_api.models import listed_models, model_body, models_body
 from sai_proxy.openai_api.openapi import Health
 from sai_proxy.openai_api.responses_endpoint import ResponsesEndpoint
 from sai_proxy.relay.handler import answer_handler
@@ -35,6 +36,7 @@ from sai_proxy.store.opening import open_store
 from sai_proxy.stored_responses import delete_response, get_response, list_input_items
 from sai_proxy.telemetry.loop_lag import watch_loop_lag
 from sai_proxy.telemetry.metrics import CONTENT_TYPE, Metrics
+from sai_proxy.telemetry.recent import Recent
 from sai_proxy.telemetry.tracing import Tracing
 
 MEMORY_INTERVAL_S = 0.5
@@ -45,10 +47,10 @@ def create_app(
     settings: Settings, *, answer_headers: dict[str, str] | None = None, tracing: Tracing | None = None
 ) -> web.Application:
     """answer_headers: put on every answer that does not set them itself. tracing: None for none."""
-    policy, metrics = failure_policy(settings), Metrics()
+    policy, metrics, recent = failure_policy(settings), Metrics(), Recent()
     app = web.Application(
         middlewares=[  # outermost first; these wrap everything, unknown URLs included
-            middlewares.request_record_middleware(metrics, settings.trusted_proxies),
+            middlewares.request_record_middleware(metrics, settings.trusted_proxies, recent),
             *([middlewares.request_tracing_middleware(tracing)] if tracing else []),
             middlewares.request_id_middleware(),
             middlewares.error_mapping_middleware(policy),
@@ -92,6 +94,14 @@ def create_app(
     if settings.metrics_port is None:
         app.router.add_get("/metrics", get_metrics)
     add_pages(app, settings.models)
+    demo = bool(answer_headers)
+    add_home_page(
+        app,
+        welcome_body(),
+        server=lambda: {"demo": demo, "models": listed_models(settings.models, settings.context_limit_tokens)},
+        figures=lambda: recent.figures(admission.requests),
+        access_tokens=settings.access_tokens,
+    )
     app.router.add_get("/health", _health)
     app.router.add_get("/health/liveness", _liveness)
     app.router.add_get("/health/liveliness", _liveness)  # LiteLLM's spelling, which probes were set up with

@@ -1,4 +1,4 @@
-"""What a browser may open: `GET /`, the OpenAPI document, and a page that renders it.
+"""What a browser may open: the OpenAPI document, and a page that renders it.
 
 The page is Swagger UI from a package of its own, served from here: the networks that this server
 lives in reach no CDN.
@@ -46,18 +46,18 @@ _POLICY = {
 }
 
 
+def welcome_body() -> bytes:
+    """What `/` says to clients that are no browsers."""
+    return msgspec.json.encode(Welcome("sai-proxy", __version__, docs="/docs", openapi="/openapi.json"))
+
+
 def add_pages(app: web.Application, models: Iterable[str]) -> None:
     """Routes of the pages. models: names that are served, for the document's examples."""
     document = msgspec.json.encode(openapi_document(models))
-    welcome = msgspec.json.encode(Welcome("sai-proxy", __version__, docs="/docs", openapi="/openapi.json"))
-
-    async def get_welcome(_: web.Request) -> web.Response:
-        return web.Response(body=welcome, content_type="application/json")
 
     async def get_document(_: web.Request) -> web.Response:
         return web.Response(body=document, content_type="application/json")
 
-    app.router.add_get("/", get_welcome)
     app.router.add_get("/openapi.json", get_document)
     app.router.add_get("/docs", _get_page)
     app.router.add_get("/docs/start.js", _get_start)

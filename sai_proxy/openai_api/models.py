@@ -50,6 +50,11 @@ def model_of(name: str, route: Route, created: int, context_length: int) -> Mode
     return Model(id=name, created=created, capabilities=capabilities)
 
 
+def listed_models(routes: Mapping[str, Route], context_length: int) -> list[Model]:
+    """All models, for whoever does not care when they were made."""
+    return [model_of(name, route, 0, context_length) for name, route in routes.items()]
+
+
 def models_body(routes: Mapping[str, Route], created: int, context_length: int, *, for_codex: bool = False) -> bytes:
     """JSON of all models; for_codex: with what Codex wants to know."""
     data = [model_of(name, route, created, context_length) for name, route in routes.items()]

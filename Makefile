@@ -27,8 +27,8 @@ run: $(VENV)/run.stamp ## start the server: configured by .env if there is one, 
 		exec $(BIN)/python -m sai_proxy serve --demo; \
 	fi
 
-check: $(VENV)/run.stamp ## print the configuration of .env and the environment, and what is wrong with it
-	@$(BIN)/python -m sai_proxy check $(if $(wildcard $(ENV_FILE)),--env-file $(ENV_FILE))
+check: $(VENV)/run.stamp ## print the configuration, and what is wrong with it (ARGS=--ask: ask SAI with each credential)
+	@$(BIN)/python -m sai_proxy check $(if $(wildcard $(ENV_FILE)),--env-file $(ENV_FILE)) $(ARGS)
 
 simulate: $(VENV)/run.stamp ## run the SAI simulator alone, on port 4010 (SIMULATOR_PORT=... for another)
 	@exec $(BIN)/python -m sai_proxy simulate --port $(SIMULATOR_PORT)

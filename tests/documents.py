@@ -27,5 +27,6 @@ def names(cell: str) -> list[str]:
 
 
 README = text_of("README.md")
+REFERENCE = text_of("docs/reference.md")
 ENGLISH = text_of("docs/operations.md")
 SPANISH = text_of("docs/es/operaciones.md")

@@ -114,8 +114,8 @@ def _prepare_aider(folder: Path, base_url: str, key: str) -> Environment:
     return {"OPENAI_API_BASE": base_url, "OPENAI_API_KEY": key, "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
 
 
-_CODEX = re.search(r"```toml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-"""The README's settings."""
+_CODEX = re.search(r"```toml\n(.*?)```", (ROOT / "docs/clients.md").read_text(), re.DOTALL)
+"""As the clients' guide has them."""
 
 
 def _prepare_codex(folder: Path, base_url: str, key: str) -> Environment:

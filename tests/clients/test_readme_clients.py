@@ -1,4 +1,4 @@
-"""The snippets of the README's section "Clients", run as pasted."""
+"""The snippets of the clients' guide, run as pasted."""
 
 import os
 import re
@@ -13,7 +13,7 @@ from tests.support import ROOT, Proxy
 
 pytest.importorskip("instructor", reason="requirements/clients.lock is not installed")
 
-SECTION = (ROOT / "README.md").read_text().split("## Clients\n", 1)[1].split("\n## ", 1)[0]
+SECTION = (ROOT / "docs/clients.md").read_text()
 SNIPPETS = re.findall(r"```(\w+)\n(.*?)```", SECTION, re.DOTALL)
 NODE = Path(__file__).parent / "node"
 

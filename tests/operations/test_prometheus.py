@@ -244,6 +244,32 @@ async def query(session: aiohttp.ClientSession, url: str, expression: str) -> li
     return [result for result in body["data"]["result"] if result["value"][1] != "NaN"]
 
 
+def as_grafana_asks(expression: str) -> str:
+    """With Grafana's variables replaced, those of the dashboard by all of their values."""
+    for name, value in {"$__rate_interval": "1m", "$model": ".*", "$replica": ".*"}.items():
+        expression = expression.replace(name, value)
+    return expression
+
+
+def test_every_panel_has_a_unit_and_says_what_it_shows() -> None:
+    for panel in DASHBOARD["panels"]:
+        assert panel["description"], panel["title"]
+        assert panel["fieldConfig"]["defaults"]["unit"], panel["title"]
+    assert {variable["name"] for variable in DASHBOARD["templating"]["list"]} == {"model", "replica"}
+    assert [panel["title"] for panel in DASHBOARD["panels"] if panel["type"] == "stat"] == [
+        *("Request rate", "Error ratio", "First text, p95", "Tokens a minute")
+    ]
+
+
+def test_every_alert_says_what_to_do_and_where_more_stands() -> None:
+    rules = yaml.safe_load((DEPLOY / "prometheus/alerts.yml").read_text())["groups"][0]["rules"]
+    for rule in rules:
+        assert "What to do:" in rule["annotations"]["description"]
+        file, _, anchor = rule["annotations"]["runbook_url"].partition("#")
+        assert (ROOT / file).is_file()
+        assert anchor == "metrics-and-alerts"
+
+
 @needs_prometheus
 async def test_no_panel_of_the_dashboard_is_empty(sai: Simulator, start_proxy: StartProxy, tmp_path: Path) -> None:
     proxy = await start_proxy(MAX_RETRIES="1", CONTEXT_LIMIT_TOKENS="500")
@@ -260,7 +286,7 @@ async def test_no_panel_of_the_dashboard_is_empty(sai: Simulator, start_proxy: S
                 missing = [
                     expression
                     for expression in missing
-                    if not await query(proxy.session, url, expression.replace("$__rate_interval", "1m"))
+                    if not await query(proxy.session, url, as_grafana_asks(expression))
                 ]
     assert missing == []
 

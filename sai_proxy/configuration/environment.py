@@ -93,7 +93,7 @@ PLACEHOLDERS = {
 _MODEL = re.compile(r"(?P<name>[^=@]+)(?:=(?:(?P<road>[a-z]+):)?(?P<target>[^=@]*))?(?:@(?P<override>[^@]+))?")
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s,]+")
 _TEMPLATE_ID = re.compile(r"[A-Za-z0-9_-]+")
-_UNKNOWN_TEMPLATE = "unset"
+_UNKNOWN_TEMPLATE = "SAI_TEMPLATE_ID-is-not-set"
 """In place of SAI_TEMPLATE_ID where it is missing, which is a fault of its own."""
 
 
@@ -249,6 +249,8 @@ class _Reader:
         """None for one that is malformed."""
         road = roads.get(match["road"] or DEFAULT_ROAD)
         target = match["target"] or ("" if match["road"] else default_template or _UNKNOWN_TEMPLATE)
+        if not match["road"] and target in roads:
+            return None  # a road without its target, rather than a template of that name
         return road.route(target, match["override"]) if road is not None else None
 
     def _access_tokens(self) -> frozenset[str]:

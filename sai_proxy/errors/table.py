@@ -107,9 +107,9 @@ ERROR_TABLE: dict[type[e.ProxyError], Row] = {
         400,
         _BAD,
         "invalid_value",
-        "'{param}' contiene {kind}: el modelo '{model}' no lo admite (not supported), solo lee texto. "
+        "'{param}' contiene {kind}: el modelo '{model}' no lo admite aquí (not supported). "
         "Qué puedes hacer: {instead_es}quita la imagen o el archivo, y envía solo texto.",
-        "'{param}' holds {kind}, which is not supported by '{model}': it reads text only. "
+        "'{param}' holds {kind}, which is not supported by '{model}' here. "
         "What you can do: {instead_en}take the picture or file out, and send text only.",
     ),
     e.ContextLengthExceeded: Row(

@@ -1,13 +1,13 @@
 """What a message may hold beside text, by what the model that is asked can read."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import msgspec
 from msgspec import Raw, Struct
 
-from sai_proxy.conversation.chat import Image, Route
-from sai_proxy.errors import InvalidType, InvalidValue, UnsupportedContent
+from sai_proxy.conversation.chat import ChatMessage, Image, Route
+from sai_proxy.errors import ArrayTooLong, InvalidType, InvalidValue, UnsupportedContent
 from sai_proxy.openai_api.decoding import decode_field
 from sai_proxy.openai_api.raw import kind_of
 
@@ -39,8 +39,13 @@ class ContentRules(NamedTuple):
         """The error for a part that the model cannot read; it names one that can, if there is any."""
         able = [name for name, route in self.routes.items() if kind in IMAGES and route.can.images]
         facts = {"kind": kind, "model": self.model}
-        if able:
-            facts |= {"instead_es": f"usa el modelo '{able[0]}', que lee imágenes, o ", "instead_en": able_en(able[0])}
+        if self.model in able:
+            facts |= {"instead_es": "ponla en un mensaje 'user', o ", "instead_en": "put it into a 'user' message, or "}
+        elif able:
+            facts |= {
+                "instead_es": f"usa el modelo '{able[0]}', que lee imágenes, o ",
+                "instead_en": f"ask '{able[0]}', which reads images, or ",
+            }
         return UnsupportedContent(facts, param=param)
 
     def image(self, url: Raw, detail: str | None, before: int, kind: str, param: str) -> Image:
@@ -57,6 +62,7 @@ class ContentRules(NamedTuple):
         return Image(before, image.url, image.detail)
 
 
-def able_en(model: str) -> str:
-    """Where else to ask."""
-    return f"ask '{model}', which reads images, or "
+def check_images(messages: Iterable[ChatMessage], param: str) -> None:
+    """Raises ArrayTooLong for more pictures than one request may have."""
+    if sum(len(message.images) for message in messages) > MAX_IMAGES:
+        raise ArrayTooLong({"limit": MAX_IMAGES}, param=param)

@@ -11,7 +11,7 @@ from msgspec import Meta, Raw, Struct, field
 from sai_proxy.conversation import events
 from sai_proxy.conversation.chat import ChatMessage, Image
 from sai_proxy.errors import InvalidType, InvalidValue, MissingParameter
-from sai_proxy.openai_api.content import ContentRules
+from sai_proxy.openai_api.content import ContentRules, check_images
 from sai_proxy.openai_api.raw import Anything
 
 
@@ -101,7 +101,9 @@ def read_messages(messages: list[Message], rules: ContentRules) -> tuple[ChatMes
     """The conversation in `messages`. Raises InvalidRequest for parts that the model cannot read, and for results
     that answer no call."""
     made: dict[str, events.ToolCall] = {}
-    return tuple(_read(message, f"messages[{index}]", made, rules) for index, message in enumerate(messages))
+    conversation = tuple(_read(message, f"messages[{index}]", made, rules) for index, message in enumerate(messages))
+    check_images(conversation, "messages")
+    return conversation
 
 
 def _read(message: Message, path: str, made: dict[str, events.ToolCall], rules: ContentRules) -> ChatMessage:

@@ -19,7 +19,7 @@ from sai_proxy.errors import (
     MissingParameter,
     UnsupportedValue,
 )
-from sai_proxy.openai_api.content import ContentRules
+from sai_proxy.openai_api.content import ContentRules, check_images
 from sai_proxy.openai_api.decoding import decode_field
 from sai_proxy.openai_api.kept_responses import MAX_OBJECTS, ItemIndex, Recalled
 from sai_proxy.openai_api.messages import MAX_MESSAGES
@@ -179,6 +179,7 @@ def read_items(items: list[PlacedItem], names: ToolNames, rules: ContentRules) -
         reading.add(path, item)
     reading.end_turn()
     reading.end_outputs()
+    check_images(reading.messages, "input")
     return tuple(reading.messages)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 
 from sai_proxy import errors
 from sai_proxy.conversation.chat import ChatRequest, Usage
-from sai_proxy.conversation.events import CallArguments, CallBegin, Event
+from sai_proxy.conversation.events import CallArguments, CallBegin, CallEnd, Event
 from sai_proxy.conversation.offer import OutputFormat, Toolset
 from sai_proxy.errors.wording import second_ask_facts
 from sai_proxy.http.ids import random_hex
@@ -59,11 +59,10 @@ class Demand:
 
 def demand_of(chat: ChatRequest) -> Demand | None:
     """What has to be read out of the text, or checked, of a road that does not do so itself; None for nothing."""
-    toolset, native = chat.toolset, chat.route.can.tools == "native"
-    demanding = toolset is not None and (toolset.demand == "required" or any(tool.strict for tool in toolset.offered))
-    if chat.output is None and (toolset is None or (native and not demanding)):
+    native = chat.route.can.tools == "native"
+    if chat.toolset is None and chat.output is None and not native:
         return None
-    return Demand(toolset, chat.output, hold=not chat.stream, native=native)
+    return Demand(chat.toolset, chat.output, hold=not chat.stream, native=native)
 
 
 class EmulatedReply:
@@ -88,7 +87,9 @@ class EmulatedReply:
         demand = self._demand
         toolset = None if demand.native else demand.toolset
         self._calls = CallReader(toolset, new_call_id) if toolset is not None else None
-        self._native_calls = 0
+        self._native_calls: set[str] = set()
+        self._misread_natively = False
+        self._passing = True
         self._json = JsonReader() if demand.output is not None else None
         self._said = ""
         self._held: list[Event] = []
@@ -123,8 +124,7 @@ class EmulatedReply:
                 self._keep(piece)
                 self._take(self._calls.feed(piece) if self._calls is not None else [piece])
             else:
-                self._native_calls += isinstance(piece, CallBegin)
-                self._take([piece])
+                self._take(self._checked(piece))
         event = self._ready.popleft() if self._ready else None
         checked_at_the_end = self._json is not None and not self._ended
         if not (self._ready or checked_at_the_end):
@@ -157,6 +157,25 @@ class EmulatedReply:
         self._let_go()
         self._begin()
 
+    def _checked(self, event: CallBegin | CallArguments | CallEnd) -> list[Event]:
+        """A step of a call that the road has made: none of a tool that is not offered, or of one call too many. Its
+        id is unlike any other of the answer."""
+        if isinstance(event, CallBegin):
+            toolset = self._demand.toolset
+            known = toolset is not None and toolset.tool(event.name) is not None
+            self._passing = known and (not self._native_calls or (toolset is not None and toolset.parallel))
+            if not known:
+                self._misread_natively = True
+                self._record.call_misreadings += 1
+                logger.info("a call of a tool that is not offered was left out")
+            if not self._passing:
+                return []
+            name = new_call_id() if event.id in ("", *self._native_calls) else event.id
+            self._native_calls.add(name)
+            self._record.call_forms = _counted(self._record.call_forms, "native")
+            event = CallBegin(name, event.name, event.kind)
+        return [event] if self._passing else []
+
     def _take(self, events: list[Event]) -> None:
         for event in events:
             if isinstance(event, str):
@@ -177,11 +196,13 @@ class EmulatedReply:
     @property
     def _misread(self) -> bool:
         """Whether something like a call came that is none, and no call."""
-        return self._calls is not None and bool(self._calls.notes.misread) and not self._called
+        if self._called or self._demand.toolset is None:
+            return False
+        return self._misread_natively or (self._calls is not None and bool(self._calls.notes.misread))
 
     @property
     def _called(self) -> int:
-        return self._native_calls + (self._calls.called if self._calls is not None else 0)
+        return len(self._native_calls) + (self._calls.called if self._calls is not None else 0)
 
     def _release(self) -> None:
         self._ready.extend(self._held)
@@ -215,7 +236,8 @@ class EmulatedReply:
         if demand.call_required and not self._called:
             assert demand.toolset is not None
             wanted = ", ".join(tool.name for tool in demand.toolset.offered[:5])
-            return errors.ToolChoiceDisobeyed({"wanted": wanted, **twice}), ask_again_for_call(demand.toolset)
+            words = ask_again_for_call(demand.toolset, native=demand.native)
+            return errors.ToolChoiceDisobeyed({"wanted": wanted, **twice}), words
         if self._misread and demand.toolset is not None and demand.output is None:
             return None, ask_again_for_known_tool(demand.toolset)
         problem = self._problem_of_calls() or self._problem_of_json()
@@ -238,6 +260,8 @@ class EmulatedReply:
     def _problem_of_json(self) -> str | None:
         if self._json is None or self._demand.output is None or self._called:
             return None
+        if self._reply.finish_reason is not None:
+            return None  # SAI says that there would have been more: so does the answer, and another would be as long
         text = self._json.text
         problem = json_problem(text)
         tolerant = not self._demand.output.strict and (self._asked_again or self._out)
@@ -248,13 +272,17 @@ class EmulatedReply:
     def _note(self, calls: CallReader) -> None:
         record, notes = self._record, calls.notes
         for form in notes.forms:
-            record.call_forms = {**(record.call_forms or {}), form: (record.call_forms or {}).get(form, 0) + 1}
+            record.call_forms = _counted(record.call_forms, form)
         record.call_repairs += sum(notes.repaired)
         record.call_misreadings += len(notes.misread)
         if notes.dropped:
             logger.info("text after tool calls was cut", extra={"chars": sum(notes.dropped)})
         if notes.misread:
             logger.info("what looked like a tool call was none", extra={"chars": sum(notes.misread)})
+
+
+def _counted(forms: dict[str, int] | None, form: str) -> dict[str, int]:
+    return {**(forms or {}), form: (forms or {}).get(form, 0) + 1}
 
 
 def _close_late(asking: "asyncio.Future[Reply]") -> None:

@@ -232,7 +232,7 @@ class SaiClient:
             raise failures.failure_of(
                 response.status,
                 response.headers,
-                await self._read_start(response),
+                await self._read_start(response, credential),
                 credential,
                 now=_now(),
                 payload=question.payload,
@@ -241,29 +241,32 @@ class SaiClient:
         reader = self._roads[question.route.road].reader(response.headers, question.custom_tools)
         content_type = response.headers.get("Content-Type", "")
         if not content_type.lower().startswith("text/html"):
-            return self._reply(response, reader, hold)
-        reply = self._reply(response, TextReader(response.headers), hold)
+            return self._reply(response, reader, hold, credential)
+        reply = self._reply(response, TextReader(response.headers), hold, credential)
         start = await reply.peek(_SNIFFED_CHARS)
         if failures.looks_like_web_page(content_type, start) or not isinstance(reader, TextReader):
             raise failures.login_page_failure(await reply.peek(_MAX_ERROR_CHARS), credential)
         return reply
 
-    def _reply(self, response: aiohttp.ClientResponse, reader: AnswerReader, hold: Hold) -> SaiReply:
+    def _reply(
+        self, response: aiohttp.ClientResponse, reader: AnswerReader, hold: Hold, credential: Credential
+    ) -> SaiReply:
         return SaiReply(
             response,
             reader,
             hold,
+            mask=credential.mask,
             idle_timeout_s=self._idle_timeout_s,
             request_timeout_s=self._request_timeout_s,
             max_bytes=self._max_answer_bytes,
         )
 
-    async def _read_start(self, response: aiohttp.ClientResponse) -> str:
+    async def _read_start(self, response: aiohttp.ClientResponse, credential: Credential) -> str:
         """As much of a failure's body as comes soon: its status must not wait for the rest, nor is a body
         that breaks off, or in a coding that nobody knows, a second failure."""
         reply: SaiReply | None = None
         try:
-            reply = self._reply(response, TextReader(response.headers), _nothing_held)
+            reply = self._reply(response, TextReader(response.headers), _nothing_held, credential)
             async with asyncio.timeout(_ERROR_BODY_TIMEOUT_S):
                 return await reply.peek(_MAX_ERROR_CHARS)
         except (errors.ProxyError, TimeoutError):

@@ -5,7 +5,6 @@ for `gpt-5*` unless `emea`, none for `gemini-*`, nested for all others; `@flat`,
 say otherwise. Assumed: that `tool_choice` and `parallel_tool_calls` are taken beside tools.
 """
 
-import hashlib
 import json
 import re
 from collections.abc import Collection, Mapping
@@ -18,7 +17,7 @@ from sai_proxy.conversation.abilities import Abilities
 from sai_proxy.conversation.chat import ChatMessage, ChatRequest, Conversation, Route, Usage
 from sai_proxy.conversation.events import Event, ToolCall
 from sai_proxy.conversation.offer import Tool, Toolset
-from sai_proxy.errors import ToolCallCut, UpstreamProtocolError
+from sai_proxy.errors import ToolCallCut, UpstreamError, UpstreamProtocolError
 from sai_proxy.sai_api.chat import without_system
 from sai_proxy.sai_api.documents import (
     FINISH_REASONS,
@@ -29,18 +28,22 @@ from sai_proxy.sai_api.documents import (
     fields_in,
     first_text,
     kind_of,
+    refuse_bomb,
     text_in,
 )
 from sai_proxy.sai_api.entry_options import read_options, with_options
-from sai_proxy.sai_api.readers import AnswerReader
+from sai_proxy.sai_api.readers import AnswerReader, sane_model
 
 SAMPLING = ("temperature", "max_tokens", "seed")
+MAX_CALLS = 256
+"""Of one answer."""
+
 SHAPES = ("flat", "nested", "text")
 FREE_TEXT = "input"
 """The one argument of a function that stands for a tool of free text."""
 
 _CAN = Abilities(tools="native", images=True, sampling=frozenset(SAMPLING), credentials=frozenset({"key"}))
-_MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]*")
+_MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:-]*")
 
 
 def shape_of(route: Route) -> str:
@@ -156,9 +159,29 @@ class Call(Struct):
     arguments: Raw = msgspec.field(default_factory=Raw)
 
 
+class Message(Struct):
+    content: Raw = msgspec.field(default_factory=Raw)
+    refusal: Raw = msgspec.field(default_factory=Raw)
+    tool_calls: list[Call] | None = None
+    function_call: Function | None = None
+
+
 class Choice(Struct):
-    message: Fields = {}
+    message: Message | None = None
+    text: Raw = msgspec.field(default_factory=Raw)
     finish_reason: str | None = None
+
+
+class Item(Struct):
+    """Of the Responses API's output."""
+
+    type: str | None = None
+    role: str | None = None
+    content: Raw = msgspec.field(default_factory=Raw)
+    id: str | None = None
+    call_id: str | None = None
+    name: str | None = None
+    arguments: Raw = msgspec.field(default_factory=Raw)
 
 
 class PromptReader(DocumentReader):
@@ -169,8 +192,10 @@ class PromptReader(DocumentReader):
         self._custom_tools = custom_tools
 
     def read(self, document: Fields) -> list[Event]:
-        self.model = self.model or text_in(document.get("model"))
+        self.model = self.model or sane_model(text_in(document.get("model")))
         self._read_usage(document)
+        if (text_in(document.get("status")) or "") in ("failed", "cancelled"):
+            raise UpstreamError({"status": 200}, detail="SAI's answer says that it has failed")
         if kind_of(document.get("choices", Raw())) == "array":
             return self._read_choice(document["choices"])
         if kind_of(document.get("output", Raw())) == "array":
@@ -181,38 +206,51 @@ class PromptReader(DocumentReader):
         return [text] if text else []
 
     def _read_choice(self, choices: Raw) -> list[Event]:
+        refuse_bomb(choices)
         found: list[Choice] = decoded(choices, list[Choice])
         if not found:
             raise UpstreamProtocolError(detail="an answer without a choice")
-        message, reason = found[0].message, found[0].finish_reason
+        first, reason = found[0], found[0].finish_reason
         self.finish_reason = reason if reason in FINISH_REASONS else None
-        calls: list[Call] = decoded(message["tool_calls"], list[Call] | None) or [] if "tool_calls" in message else []
-        return self._events(first_text(message, ("content", "refusal")), calls)
+        message = first.message or Message()
+        calls = message.tool_calls or []
+        if message.function_call is not None:
+            calls = [*calls, Call(function=message.function_call)]
+        texts = (text_in(part) for part in (message.content, message.refusal, first.text))
+        return self._events(next((text for text in texts if text), None), calls)
 
     def _read_response(self, document: Fields) -> list[Event]:
-        items: list[Fields] = decoded(document["output"], list[Fields])
+        refuse_bomb(document["output"])
+        items: list[Item] = decoded(document["output"], list[Item])
         if text_in(document.get("status")) == "incomplete":
-            self.finish_reason = "length"
-        texts = [text_in(item.get("content")) for item in items if text_in(item.get("type")) == "message"]
+            reason = text_in(fields_in(document.get("incomplete_details")).get("reason"))
+            self.finish_reason = "content_filter" if reason == "content_filter" else "length"
+        texts = [text_in(item.content) for item in items if item.type == "message" and item.role in (None, "assistant")]
         said = "".join(text for text in texts if text) or text_in(document.get("output_text"))
-        made = [item for item in items if text_in(item.get("type")) == "function_call"]
-        return self._events(said, [decoded(Raw(msgspec.json.encode(item)), Call) for item in made])
+        made = [item for item in items if item.type == "function_call"]
+        calls = [Call(id=i.id, call_id=i.call_id, name=i.name, arguments=i.arguments) for i in made]
+        return self._events(said, calls)
 
     def _events(self, text: str | None, calls: list[Call]) -> list[Event]:
+        if len(calls) > MAX_CALLS:
+            raise UpstreamProtocolError(detail=f"an answer with {len(calls)} tool calls")
         events: list[Event] = [text] if text else []
-        for index, call in enumerate(calls):
-            events += self._call(call, index).events()
+        for call in calls:
+            events += self._call(call).events()
         return events
 
-    def _call(self, call: Call, index: int) -> ToolCall:
+    def _call(self, call: Call) -> ToolCall:
+        """Its id is empty where SAI gave none."""
         function = call.function or (Function(call.name, call.arguments) if call.name else None)
         if function is None:
             raise UpstreamProtocolError(detail="a tool call without a name")
         raw = function.arguments
-        arguments = (decoded(raw, str) if kind_of(raw) == "string" else bytes(raw).decode()) or "{}"
-        if self.finish_reason == "length" and not _is_json(arguments):
+        arguments = str(decoded(raw, str)) if kind_of(raw) == "string" else bytes(raw).decode()
+        if arguments in ("", "null"):
+            arguments = "{}"
+        if self.finish_reason is not None and not _is_json(arguments):
             raise ToolCallCut(detail=f"arguments of {function.name[:100]} that were cut")
-        name = call.call_id or call.id or _name_of(function.name, arguments, index)
+        name = call.call_id or call.id or ""
         if function.name in self._custom_tools:
             return ToolCall(name, function.name, _free_text(arguments), "custom")
         return ToolCall(name, function.name, arguments)
@@ -238,10 +276,5 @@ def _free_text(arguments: str) -> str:
         fields: Fields = msgspec.json.decode(arguments, type=Fields)
     except (msgspec.MsgspecError, RecursionError):
         return arguments
-    return text_in(fields.get(FREE_TEXT)) or arguments
-
-
-def _name_of(function: str, arguments: str, index: int) -> str:
-    """An id for a call that SAI gave none."""
-    digest = hashlib.blake2b(f"{index}\0{function}\0{arguments}".encode("utf-8", "surrogatepass"), digest_size=12)
-    return f"call_{digest.hexdigest()}"
+    text = text_in(fields.get(FREE_TEXT))
+    return arguments if text is None else text

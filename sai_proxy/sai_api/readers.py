@@ -16,7 +16,7 @@ class AnswerReader(Protocol):
 
     model: the model that SAI says it used. usage, finish_reason: complete after `end`. finish_reason: `length` or
         `content_filter` where SAI says that there would have been more, else None.
-    held_bytes: of what has gone in and not come out.
+    held_bytes: of what has gone in and not come out. ended: whether all has been said, though more may come.
     """
 
     @property
@@ -27,6 +27,8 @@ class AnswerReader(Protocol):
     def finish_reason(self) -> str | None: ...
     @property
     def held_bytes(self) -> int: ...
+    @property
+    def ended(self) -> bool: ...
 
     def feed(self, data: bytes) -> list[Event]:
         """The events that `data` completes. Raises ProxyError."""
@@ -42,6 +44,7 @@ class TextReader:
 
     finish_reason = None
     held_bytes = 0
+    ended = False
 
     def __init__(self, headers: Mapping[str, str]) -> None:
         self.model = read_model(headers)
@@ -59,7 +62,11 @@ class TextReader:
 
 def read_model(headers: Mapping[str, str]) -> str | None:
     """The model that SAI says it used, if that can stand in a header of ours."""
-    model = headers.get("model")
+    return sane_model(headers.get("model"))
+
+
+def sane_model(model: str | None) -> str | None:
+    """A model's name that can stand in a header; None for any other."""
     return model if model and len(model) <= MAX_MODEL_CHARS and model.isascii() and model.isprintable() else None
 
 

@@ -1,13 +1,15 @@
 """An answer of SAI's, read piece by piece off its connection."""
 
 import asyncio
+import sys
 from collections import deque
+from collections.abc import Callable
 
 import aiohttp
 
 from sai_proxy import errors
 from sai_proxy.conversation.chat import Usage
-from sai_proxy.conversation.events import Event
+from sai_proxy.conversation.events import CallArguments, Event
 from sai_proxy.errors.wording import timeout_facts
 from sai_proxy.sai_api.inflate import BodyDecoder, body_decoder
 from sai_proxy.sai_api.readers import AnswerReader
@@ -20,8 +22,9 @@ PIECE_BYTES = 32 * 1024
 class SaiReply:
     """An answer of SAI's, whose connection it owns until it is closed.
 
-    reader: makes events of its bytes. hold: told of what has come and stays in the reader. max_bytes: of the whole
-    answer, inflated. Raises UpstreamProtocolError for a coding of its body that was not asked for.
+    reader: makes events of its bytes. hold: told of what has come and not been taken: a document's bytes, and its
+    text until the next read. mask: takes the credential out of what a failure quotes. max_bytes: of the whole answer,
+    inflated. Raises UpstreamProtocolError for a coding of its body that was not asked for.
     """
 
     def __init__(
@@ -30,6 +33,7 @@ class SaiReply:
         reader: AnswerReader,
         hold: Hold,
         *,
+        mask: Callable[[str], str],
         idle_timeout_s: float,
         request_timeout_s: float,
         max_bytes: int,
@@ -37,7 +41,10 @@ class SaiReply:
         self._response = response
         self._reader = reader
         self._hold = hold
+        self._mask = mask
         self._held_bytes = 0
+        self._waiting_bytes = 0
+        self._given_bytes = 0
         self._ready: deque[Event] = deque()
         self._body: BodyDecoder = body_decoder(response.headers.get("Content-Encoding", ""))
         self._idle_timeout_s = idle_timeout_s
@@ -67,29 +74,51 @@ class SaiReply:
         return await self._read_on()
 
     async def _read_on(self) -> Event | None:
-        while not (self._ready or self._ended):
-            if self._body.pending:
-                await asyncio.sleep(0)  # others have their turn between the pieces of what inflates to much
-                self._take(b"")
-            elif data := await self._receive():
-                self._take(data)
-            else:
-                self._ended = True
-                self._body.end()
-                self._ready.extend(self._reader.end())
-                self._account()
-        return self._ready.popleft() if self._ready else None
+        self._given_bytes = 0  # whoever asks for the next has done with the last
+        try:
+            while not (self._ready or self._ended):
+                if self._reader.ended:
+                    self._finish()
+                elif self._body.pending:
+                    await asyncio.sleep(0)  # others have their turn between the pieces of what inflates to much
+                    self._take(b"")
+                elif data := await self._receive():
+                    self._take(data)
+                else:
+                    self._body.end()
+                    self._finish()
+        except errors.ProxyError as exc:
+            if exc.detail:
+                exc.detail = self._mask(exc.detail)
+            raise
+        event = self._ready.popleft() if self._ready else None
+        if self._waiting_bytes:
+            self._given_bytes = _large(event)
+            self._waiting_bytes -= self._given_bytes
+        self._account()
+        return event
 
     def _take(self, data: bytes) -> None:
         inflated = self._body.feed(data)
         self._bytes_left -= len(inflated)
         if self._bytes_left < 0:
             raise errors.UpstreamAnswerTooLong({"limit": self._max_bytes})
-        self._ready.extend(self._reader.feed(inflated))
+        self._add(self._reader.feed(inflated))
+
+    def _finish(self) -> None:
+        self._ended = True
+        if not self._response.content.is_eof():  # it has said all, and keeps the connection open
+            self._response.close()
+        self._add(self._reader.end())
+
+    def _add(self, events: list[Event]) -> None:
+        self._ready.extend(events)
+        self._waiting_bytes += sum(map(_large, events))
         self._account()
 
     def _account(self) -> None:
-        if (held := self._reader.held_bytes) != self._held_bytes:
+        held = self._reader.held_bytes + self._waiting_bytes + self._given_bytes
+        if held != self._held_bytes:
             before, self._held_bytes = self._held_bytes, held
             self._hold(held - before)
 
@@ -116,6 +145,8 @@ class SaiReply:
             detail = f"SAI was silent for {limit:g} s in mid-answer" if idle else "the answer took too long"
             raise errors.UpstreamTimeout(timeout_facts(limit), detail=detail) from exc
         except aiohttp.ClientError as exc:
+            if self._reader.ended:
+                return b""
             if arrived := content._read_nowait(PIECE_BYTES):  # which aiohttp does not give out any more
                 return arrived
             raise errors.UpstreamProtocolError(
@@ -123,3 +154,9 @@ class SaiReply:
             ) from exc
         self._deadline = self._loop.time() + self._idle_timeout_s
         return data
+
+
+def _large(event: Event | None) -> int:
+    """Bytes of an event that is not just another piece of a stream."""
+    text = event if isinstance(event, str) else event.text if isinstance(event, CallArguments) else ""
+    return sys.getsizeof(text) if len(text) > PIECE_BYTES else 0

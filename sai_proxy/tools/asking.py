@@ -59,10 +59,12 @@ def ask_for_json(output: OutputFormat, *, with_tools: bool) -> str:
     return f"When you do not call a tool: {asked[0].lower()}{asked[1:]}" if with_tools else asked
 
 
-def ask_again_for_call(toolset: Toolset) -> str:
-    """What to say when a call was demanded and none came."""
-    names = [tool.name for tool in toolset.offered]
-    return f"That was no tool call. {_REQUIRED % _one_of(names)} Its form is:\n{call_form(toolset)}"
+def ask_again_for_call(toolset: Toolset, *, native: bool = False) -> str:
+    """What to say when a call was demanded and none came. native: to a model that makes calls itself."""
+    one = _one_of([tool.name for tool in toolset.offered])
+    if native:
+        return f"That was no tool call. You must call {one} now."
+    return f"That was no tool call. {_REQUIRED % one} Its form is:\n{call_form(toolset)}"
 
 
 def ask_again_for_known_tool(toolset: Toolset) -> str:

@@ -85,6 +85,7 @@ def test_a_variable_reaches_its_field(variable: str, text: str, value: object) -
         ("SAI_MODELS", "=t"),
         ("SAI_MODELS", "vivo=river:x"),
         ("SAI_MODELS", "vivo=stream:"),
+        ("SAI_MODELS", "vivo=stream"),
         ("SAI_MODELS", "vivo=stream:claude@flat"),
         ("SAI_MODELS", "nativo=prompt:gpt-4o@flat+nested"),
         ("SAI_MODELS", "c=chat:a/b"),

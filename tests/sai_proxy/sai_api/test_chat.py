@@ -47,6 +47,8 @@ def test_system_text_goes_before_the_next_message_of_a_user(turns: list[Any], ex
         ({"message": None, "answer": "a"}, "a"),
         ({"message": ""}, ""),
         ({"message": 'ñ "q" \u2028'}, 'ñ "q" \u2028'),
+        ({"message": "half \ud800 pair"}, "half \ufffd pair"),
+        ({"message": [{"type": "reasoning", "text": "hm"}, {"type": "text", "text": "a"}]}, "a"),
     ],
 )
 def test_the_text_is_found(document: Any, text: str) -> None:
@@ -77,7 +79,11 @@ def test_bare_text_is_the_text(body: bytes, headers: dict[str, str]) -> None:
         (b'{"other":1}', errors.UpstreamProtocolError),
         (b'{"error":"no credit"}', errors.UpstreamError),
         (b'{"message":' + b"[" * 100_000, errors.UpstreamProtocolError),
-        (b'{"message":"\xff"}', errors.UpstreamProtocolError),
+        (b"<html><body>Sign in</body></html>", errors.UpstreamProtocolError),
+        (b'["cut', errors.UpstreamProtocolError),
+        (b'{"message":[' + b"{}," * 500_000 + b"{}]}", errors.UpstreamProtocolError),
+        (b'{"message":[' + b"0," * 500_000 + b"0]}", errors.UpstreamProtocolError),
+        (b'{"message":"' + b"x" * 5_000_000 + b'"}', errors.UpstreamAnswerTooLong),
     ],
 )
 def test_what_is_no_answer_is_a_failure(body: bytes, kind: type[errors.ProxyError]) -> None:

@@ -170,11 +170,26 @@ def test_a_call_of_a_tool_of_free_text_is_one_again() -> None:
     assert (made.kind, made.arguments) == ("custom", "+x\n")
 
 
-def test_a_call_without_an_id_gets_one_of_its_own() -> None:
-    calls = [{"function": {"name": "weather", "arguments": "{}"}}] * 2
-    first, second = answer(completion({"tool_calls": calls}))[0].calls
-    assert first.id.startswith("call_")
-    assert first.id != second.id
+@pytest.mark.parametrize(("arguments", "text"), [(None, "{}"), ("", "{}"), ("null", "{}"), ({}, "{}"), ([1], "[1]")])
+def test_arguments_are_text(arguments: Any, text: str) -> None:
+    call = {"id": "c1", "function": {"name": "weather", "arguments": arguments}}
+    assert answer(completion({"tool_calls": [call]}))[0].calls[0].arguments == text
+
+
+def test_a_tool_of_free_text_may_get_none() -> None:
+    call = {"id": "c1", "function": {"name": "patch", "arguments": '{"input":""}'}}
+    assert answer(completion({"tool_calls": [call]}), ("patch",))[0].calls[0].arguments == ""
+
+
+def test_what_stands_where_the_text_should_be_is_found() -> None:
+    assert answer(completion({"content": "", "refusal": "I will not."}))[0].text == "I will not."
+    assert answer({"choices": [{"text": "plain", "finish_reason": "stop"}]})[0].text == "plain"
+    assert answer(completion({"function_call": FUNCTION}))[0].calls[0].name == "weather"
+
+
+def test_a_name_of_a_model_that_cannot_be_a_header_is_none() -> None:
+    for name in ("a\nb", "x" * 70_000, "ñ"):
+        assert answer(completion({"content": "a"}, model=name))[1].model is None
 
 
 def test_what_it_says_beside_the_text_is_read() -> None:
@@ -207,6 +222,9 @@ def test_a_call_that_was_cut_is_never_made() -> None:
         ({"choices": [{"message": {"tool_calls": 3}}]}, errors.UpstreamProtocolError),
         ({"output": [3]}, errors.UpstreamProtocolError),
         ({"id": "x"}, errors.UpstreamProtocolError),
+        ({"choices": [{}] * 500_000}, errors.UpstreamProtocolError),
+        (completion({"tool_calls": [{"name": "f"}] * 300}), errors.UpstreamProtocolError),
+        ({"status": "failed", "output": []}, errors.UpstreamError),
         ({"error": {"message": "no"}}, errors.UpstreamError),
     ],
 )

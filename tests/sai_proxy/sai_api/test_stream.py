@@ -51,6 +51,67 @@ def test_every_form_gives_the_text_once(name: str) -> None:
         assert text_of(read(StreamRoad().reader(SSE, ()), stream[:at], stream[at:])) == TEXT
 
 
+def part(text: str) -> tuple[str, Any]:
+    return "contentpartdone", {"part": {"type": "output_text", "text": text}}
+
+
+def item(*texts: str, **more: Any) -> tuple[str, Any]:
+    content = [{"type": "output_text", "text": text} for text in texts]
+    return "outputitemdone", {"item": {"role": "assistant", "content": content, **more}}
+
+
+def delta(text: str) -> tuple[str, Any]:
+    return "outputtextdelta", {"delta": text}
+
+
+@pytest.mark.parametrize(
+    ("sent", "text"),
+    [
+        ([part("AA"), part("BBBBBB"), COMPLETE], "AABBBBBB"),
+        ([item("1"), item("12"), COMPLETE], "112"),
+        ([delta("1"), part("1"), delta("2"), part("23"), item("1", "23"), COMPLETE], "123"),
+        ([item("a"), ("responsecompleted", {"items": [], "response": OUTPUT})], "a"),
+        ([("responsecompleted", {"items": [], "response": OUTPUT})], TEXT),
+        ([item("hidden", type="reasoning"), item("a", type="message"), COMPLETE], "a"),
+        ([item("said by the user", role="user"), item("a"), COMPLETE], "a"),
+        ([delta("half \ud800"), COMPLETE], "half \ufffd"),
+    ],
+)
+def test_parts_and_items_add_up(sent: list[tuple[str, Any]], text: str) -> None:
+    stream = "".join(f"event: {name}\ndata: {json.dumps(data)}\n\n" for name, data in sent).encode()
+    assert text_of(read(StreamRoad().reader(SSE, ()), stream)) == text
+
+
+def test_a_closing_event_is_the_end_whatever_follows() -> None:
+    reader = StreamRoad().reader(SSE, ())
+    assert text_of(reader.feed(events(*DELTAS, COMPLETED, delta("more")))) == TEXT
+    assert reader.ended
+    assert reader.end() == []
+
+
+def test_what_was_said_before_a_failure_comes_before_it() -> None:
+    reader = StreamRoad().reader(SSE, ())
+    assert reader.feed(events(DELTAS[0], ("error", {"message": "no"}))) == ["one "]
+    assert reader.ended
+    with pytest.raises(errors.UpstreamError):
+        reader.end()
+
+
+def test_a_document_is_one_whatever_its_type_says() -> None:
+    data = b"\xef\xbb\xbf \n" + json.dumps(COMPLETED[1]).encode()
+    for at in (1, 3, 4, 6, 20):
+        assert text_of(read(StreamRoad().reader(SSE, ()), data[:at], data[at:])) == TEXT
+
+
+def test_an_event_without_an_end_is_bounded() -> None:
+    reader = StreamRoad().reader(SSE, ())
+    for _ in range(64):
+        reader.feed(b"x" * 65_536)
+    reader.feed(b"x")
+    with pytest.raises(errors.UpstreamAnswerTooLong):
+        reader.feed(b"x")
+
+
 def test_a_delta_comes_out_at_once() -> None:
     reader = StreamRoad().reader(SSE, ())
     assert reader.feed(events(DELTAS[0])) == ["one "]
@@ -76,6 +137,8 @@ def test_an_end_without_a_closing_sign_is_a_cut(stream: bytes) -> None:
         events(*DELTAS, ("error", {"message": "no"})),
         events(("responsefailed", {"response": {"error": {}}})),
         events(*DELTAS, ("complete", {"status": "failed"})),
+        events(*DELTAS, ("responsecompleted", {"response": {"status": "failed", "output": []}})),
+        events(*DELTAS, ("responsecompleted", {"response": {"status": "cancelled"}})),
     ],
 )
 def test_a_failure_in_the_stream_is_one(stream: bytes) -> None:
@@ -94,6 +157,10 @@ def test_what_it_says_beside_the_text_is_read() -> None:
     cut = {"status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}, **OUTPUT, **USED}
     read(reader, events(("responsecompleted", {"response": cut})))
     assert (reader.finish_reason, reader.usage, reader.model) == ("length", Usage(3, 4), "claude")
+    reader = StreamRoad().reader(SSE, ())
+    filtered = {**OUTPUT, "status": "incomplete", "incomplete_details": {"reason": "content_filter"}}
+    read(reader, events(("responseincomplete", {"response": filtered})))
+    assert reader.finish_reason == "content_filter"
 
 
 @pytest.mark.parametrize(

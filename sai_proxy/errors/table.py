@@ -331,8 +331,8 @@ ERROR_TABLE: dict[type[e.ProxyError], Row] = {
         502,
         _SERVER,
         "upstream_answer_too_long",
-        "La respuesta de SAI supera el máximo de {limit} bytes (MAX_ANSWER_BYTES). Pide una respuesta más corta.",
-        "SAI's answer exceeds the maximum of {limit} bytes (MAX_ANSWER_BYTES). Ask for a shorter one.",
+        "La respuesta de SAI supera el máximo de {limit} bytes. Pide una respuesta más corta.",
+        "SAI's answer exceeds the maximum of {limit} bytes. Ask for a shorter one.",
         retry=False,
     ),
     e.ToolCallCut: Row(

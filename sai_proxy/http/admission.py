@@ -7,7 +7,7 @@ server's protocol counts connections and the heads that are still arriving.
 
 from collections import Counter
 
-from sai_proxy.errors import ServerBusy, TooManyAtOnce
+from sai_proxy.errors import ServerBusy, TooManyAtOnce, UpstreamAnswerTooLong
 
 RETRY_AFTER_S = 2
 
@@ -67,10 +67,14 @@ class Admission:
 
     def take_bytes(self, size: int, *, held_by_same: int, alone: bool = True) -> None:
         """Raises ServerBusy if so much more is too much. held_by_same: what its owner holds already."""
-        limit = self._max_bytes if held_by_same + size <= SMALL_BYTES else self._max_bytes * LARGE_SHARE
+        limit = self.limit_of(held_by_same + size)
         if size > 0 and not (alone and self.held <= held_by_same) and self.held + size > limit:
             raise self.refusal("bytes", f"{self.held} bytes are held")
         self.held += size
+
+    def limit_of(self, size: int) -> int:
+        """Bytes that all may hold, if one that holds so many of them is to be let in."""
+        return self._max_bytes if size <= SMALL_BYTES else int(self._max_bytes * LARGE_SHARE)
 
     def refusal(self, reason: str, detail: str) -> ServerBusy:
         """Counts a refusal. reason: a label for metrics."""
@@ -96,6 +100,14 @@ class Holding:
         """It holds so many bytes more. alone: whether the only one may hold any number. Raises ServerBusy."""
         self._admission.take_bytes(size, held_by_same=self._bytes, alone=alone)
         self._bytes += size
+
+    def grow_by_answer(self, size: int) -> None:
+        """It holds so many bytes more of SAI's answer. Raises ServerBusy; UpstreamAnswerTooLong, which nobody tries
+        again, for what would not fit if it were the only one."""
+        limit = self._admission.limit_of(self._bytes + size)
+        if size > 0 and self._bytes + size > limit:
+            raise UpstreamAnswerTooLong({"limit": limit}, detail="more than MAX_BUFFERED_BYTES lets one request hold")
+        self.grow(size, alone=False)
 
     def settle(self, size: int) -> None:
         """It holds so many bytes in all, whatever it held before. Raises ServerBusy."""

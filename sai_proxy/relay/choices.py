@@ -162,7 +162,7 @@ class Asking(NamedTuple):
 
     def hold(self, size: int) -> None:
         """Account for what an answer keeps back."""
-        self.holding.grow(size, alone=False)
+        self.holding.grow_by_answer(size)
 
 
 async def open_choices(

@@ -252,7 +252,7 @@ def _hold(holding: Holding, event: Event, times: int) -> None:
         size = sys.getsizeof(text)
         if not text.isprintable():  # escaped, it may take six times as much
             size = max(size, len(msgspec.json.encode(text)))
-        holding.grow(times * size, alone=False)
+        holding.grow_by_answer(times * size)
 
 
 async def _keep(request: web.Request) -> None:

@@ -56,7 +56,7 @@ class DocumentReader:
         self._pieces.append(data)
         self._size += len(data)
         if self._size > MAX_DOCUMENT_BYTES:
-            raise UpstreamAnswerTooLong({"limit": MAX_DOCUMENT_BYTES})
+            raise UpstreamAnswerTooLong({"limit": MAX_DOCUMENT_BYTES}, detail="a document of JSON")
         self.held_bytes = KEPT_TIMES * self._size
         return []
 

@@ -102,7 +102,7 @@ class SaiReply:
         inflated = self._body.feed(data)
         self._bytes_left -= len(inflated)
         if self._bytes_left < 0:
-            raise errors.UpstreamAnswerTooLong({"limit": self._max_bytes})
+            raise errors.UpstreamAnswerTooLong({"limit": self._max_bytes}, detail="more than MAX_ANSWER_BYTES")
         self._add(self._reader.feed(inflated))
 
     def _finish(self) -> None:

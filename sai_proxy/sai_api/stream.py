@@ -170,7 +170,7 @@ class StreamReader:
         if self._document is not None:
             return self._document.feed(data)
         if self._parser.held_chars > MAX_DOCUMENT_BYTES:
-            raise UpstreamAnswerTooLong({"limit": MAX_DOCUMENT_BYTES})
+            raise UpstreamAnswerTooLong({"limit": MAX_DOCUMENT_BYTES}, detail="one event")
         return self._read_all(self._parser.feed(data))
 
     def end(self) -> list[Event]:

@@ -336,7 +336,7 @@ async def test_everything_is_given_back(proxy: Proxy) -> None:
 async def test_a_stream_that_repeats_itself_is_within_what_is_admitted(start_proxy: StartProxy) -> None:
     proxy = await start_proxy(MAX_BUFFERED_BYTES="300000")
     events = read_typed_events((await ask(proxy, "[[chars=2000000]][[pieces=100]]", stream=True)).text)
-    assert events[-2]["error"]["code"] == "server_busy"
+    assert events[-2]["error"]["code"] == "upstream_answer_too_long"
     assert proxy.app[ADMISSION].held == 0
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -263,8 +263,23 @@ async def test_a_live_stream_without_a_good_end_is_no_answer(proxy: Proxy, direc
     assert answer.events[-1]["error"]["code"] == code
 
 
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
 @asynccontextmanager
-async def streaming_sai(release: asyncio.Event) -> AsyncIterator[str]:
+async def played_sai(answer: Handler) -> AsyncIterator[str]:
+    """A SAI that answers as it is told to, whatever it is asked."""
+    app = web.Application()
+    app.router.add_post("/{path:.*}", answer)
+    server = TestServer(app)
+    await server.start_server()
+    try:
+        yield str(server.make_url("")).rstrip("/")
+    finally:
+        await server.close()
+
+
+def halting_stream(release: asyncio.Event) -> Handler:
     """Sends a first delta, and the rest when it is told to."""
 
     async def answer(request: web.Request) -> web.StreamResponse:
@@ -275,14 +290,7 @@ async def streaming_sai(release: asyncio.Event) -> AsyncIterator[str]:
         await response.write(b'event: outputtextdelta\ndata: {"delta":" last"}\n\nevent: complete\ndata: {}\n\n')
         return response
 
-    app = web.Application()
-    app.router.add_post("/api/streaming-responses/stream", answer)
-    server = TestServer(app)
-    await server.start_server()
-    try:
-        yield str(server.make_url("")).rstrip("/")
-    finally:
-        await server.close()
+    return answer
 
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses", "/v1/completions"])
@@ -293,7 +301,7 @@ async def test_a_live_streams_first_delta_arrives_while_sai_still_writes(path: s
     fields = {"/v1/chat/completions": "messages", "/v1/responses": "input", "/v1/completions": "prompt"}
     body = {"model": "vivo", "stream": True, fields[path]: asked[fields[path]]}
     async with (
-        streaming_sai(release) as url,
+        played_sai(halting_stream(release)) as url,
         running_proxy(url, **ALL) as proxy,
         proxy.session.post(proxy.url + path, json=body) as response,
     ):
@@ -371,5 +379,59 @@ async def test_what_a_document_keeps_back_is_accounted_for(start_proxy: StartPro
     for road in ("chat", "prompt"):
         answer = await ask(proxy, road, "[[chars=2000000]]", stream=True)
         error = answer.error if answer.status != 200 else answer.events[-1]["error"]
-        assert error["code"] == "server_busy"
+        assert error["code"] == "upstream_answer_too_long"
         assert proxy.app[ADMISSION].held == 0
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("road", "form"),
+    [
+        ("template", "refusal"),
+        ("chat", "document"),
+        ("stream", "document"),
+        ("stream", "event"),
+        ("prompt", "document"),
+    ],
+)
+async def test_a_credential_that_sai_echoes_reaches_neither_log_nor_client(
+    caplog: pytest.LogCaptureFixture, road: str, form: str, stream: bool
+) -> None:
+    secret = "sk-a-secret-that-nobody-sees"
+    error = json.dumps({"error": {"message": f"the key {secret} is bad"}})
+
+    async def answer(_: web.Request) -> web.StreamResponse:
+        if form == "event":
+            return web.Response(text=f"event: error\ndata: {error}\n\n", content_type="text/event-stream")
+        return web.Response(text=error, content_type="application/json", status=500 if form == "refusal" else 200)
+
+    caplog.set_level("DEBUG")
+    models = ALL["SAI_MODELS"].replace("claude-sonnet-4-6", "claude-sonnet-4-6@both").replace("chat:t2", "chat:t2@both")
+    async with played_sai(answer) as url, running_proxy(url, SAI_MODELS=models) as proxy:
+        headers = {"Authorization": f"Bearer {secret}"}
+        answered = await proxy.ask(model=NAMES[road], headers=headers, stream=stream)
+    assert "error" in answered.text
+    assert secret not in answered.text
+    lines = [vars(record) for record in caplog.records if record.message == "request"]
+    assert len(lines) == 1
+    assert all(secret not in repr(vars(record)) for record in caplog.records)
+
+
+async def test_what_a_client_does_not_read_is_accounted_for(start_proxy: StartProxy, sai: Simulator) -> None:
+    """A document comes out whole: what the client has not taken of it is held still."""
+    proxy = await start_proxy(**ALL)
+    body = json.dumps(
+        {"model": "charla", "stream": True, "messages": [{"role": "user", "content": "[[chars=4000000]]"}]}
+    )
+    host, port = proxy.url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port), limit=4096)
+    try:
+        head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n"
+        writer.write(f"{head}Authorization: Bearer k\r\nContent-Type: application/json\r\n\r\n{body}".encode())
+        assert b"200" in await reader.readline()
+        await until(lambda: proxy.app[ADMISSION].held > 2_000_000)
+        await sai.calls[-1].ended.wait()
+        assert proxy.app[ADMISSION].held > 2_000_000
+    finally:
+        writer.close()
+    await until(lambda: proxy.app[ADMISSION].held == 0)

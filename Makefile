@@ -40,7 +40,7 @@ test-faults: $(VENV)/dev.stamp ## faults of both sides, attacks, and nearly vali
 	$(BIN)/python -m pytest -n 2 -p no:cacheprovider tests/faults tests/fuzz
 
 test-clients: $(VENV)-clients/stamp tests/clients/node/node_modules/stamp ## drive real client libraries against the proxy
-	$(VENV)-clients/bin/python -m pytest -n 2 -W default -p no:cacheprovider tests/clients
+	$(VENV)-clients/bin/python -m pytest --dist loadfile -n 2 -W default -p no:cacheprovider tests/clients
 
 test-agents: $(VENV)/dev.stamp $(VENV)-agent-mini/stamp $(VENV)-agent-aider/stamp tests/agents/node/node_modules/stamp ## let real coding agents work through the proxy
 	$(BIN)/python -m pytest -n 2 -p no:cacheprovider tests/agents

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
 from dotenv.parser import parse_stream
@@ -36,7 +36,10 @@ _SECONDS = "a number of seconds above 0, at most 86400"
 _SECONDS_OR_NONE = "a number of seconds from 0 to 86400"
 _COUNT = "a whole number of at least 1"
 _SWITCH = "true or false"
-_STORES = "none, memory, redis://[user:password@]host[:port][/database], rediss://..., unix:///path"
+_STORES = (
+    "none, memory, redis://[user:password@]host[:port][/database], rediss://..., unix:///path; behind ? db, username, "
+    "password, client_name, and of rediss ssl_ca_certs, ssl_certfile, ssl_keyfile, ssl_cert_reqs, ssl_check_hostname"
+)
 
 PLAIN_VARIABLES: dict[str, str] = {
     "HOST": "an address to listen on",
@@ -91,6 +94,19 @@ PLACEHOLDERS = {
 """What stands in `.env.example`."""
 
 _MODEL = re.compile(r"(?P<name>[^=@]+)(?:=(?:(?P<road>[a-z]+):)?(?P<target>[^=@]*))?(?:@(?P<override>[^@]+))?")
+_OPTIONS = {"db": r"\d+", "username": ".+", "password": ".+", "client_name": r"[!-~]+"}
+_TLS_OPTIONS = {
+    **dict.fromkeys(("ssl_ca_certs", "ssl_certfile", "ssl_keyfile"), ".+"),
+    "ssl_cert_reqs": "none|optional|required",
+    "ssl_check_hostname": "(?i:true|false)",
+}
+_REDIS_OPTIONS: Mapping[str, Mapping[str, str]] = {
+    "redis": _OPTIONS,
+    "rediss": {**_OPTIONS, **_TLS_OPTIONS},
+    "unix": _OPTIONS,
+}
+"""By scheme, what may stand behind ? in a Redis' URL. Its library takes any name, and fails at the first use."""
+
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s,]+")
 _TEMPLATE_ID = re.compile(r"[A-Za-z0-9_-]+")
 _UNKNOWN_TEMPLATE = "SAI_TEMPLATE_ID-is-not-set"
@@ -373,9 +389,17 @@ def _is_redis_url(text: str) -> bool:
     try:
         url = urlsplit(text)
         host = url.path if url.scheme == "unix" else url.hostname
-        return url.scheme in ("redis", "rediss", "unix") and bool(host) and url.port != 0 and not re.search(r"\s", text)
+        options = parse_qsl(url.query, keep_blank_values=True, strict_parsing=bool(url.query))
+        usable = url.scheme in _REDIS_OPTIONS and host and url.port != 0 and not url.fragment
     except ValueError:
         return False
+    known = _REDIS_OPTIONS.get(url.scheme, {})
+    return bool(
+        usable
+        and not re.search(r"\s", text)
+        and (url.scheme == "unix" or re.fullmatch(r"/?|/\d+", url.path))
+        and all(name in known and re.fullmatch(known[name], value) for name, value in options)
+    )
 
 
 def shown_settings(settings: Settings) -> list[str]:

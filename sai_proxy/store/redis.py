@@ -8,7 +8,6 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
 
 from sai_proxy.store.blobs import BlobsUnavailable
 
@@ -42,12 +41,13 @@ class RedisBlobs:
             async with self._redis.pipeline(transaction=False) as pipe:
                 for key in keys:
                     pipe.getex(key, px=self._expiry_ms)
-                return list(await pipe.execute())
+                return [_value(answer) for answer in await pipe.execute()]
 
         return await _within(call)
 
     async def write(self, key: str, value: bytes) -> None:
-        await _within(lambda: self._redis.set(key, value, px=self._expiry_ms))
+        if not await _within(lambda: self._redis.set(key, value, px=self._expiry_ms)):
+            raise BlobsUnavailable("it did not say that it has it")
 
     async def delete(self, key: str) -> bool:
         return bool(await _within(lambda: self._redis.delete(key)))
@@ -57,10 +57,17 @@ class RedisBlobs:
         await self._redis.connection_pool.disconnect()
 
 
+def _value(answer: object) -> bytes | None:
+    if answer is None or isinstance(answer, bytes):
+        return answer
+    raise TypeError(type(answer).__name__)
+
+
 async def _within(call: Callable[[], Awaitable[T]]) -> T:
-    """The result of `call`, which has one deadline for waiting, connecting and answering."""
+    """The result of `call`, which has one deadline for waiting, connecting and answering. What speaks another protocol
+    than Redis' makes its library raise anything: no answer may fail for that."""
     try:
         async with asyncio.timeout(2 * CALL_TIMEOUT_S):
             return await call()
-    except (RedisError, OSError, TimeoutError) as exc:
+    except Exception as exc:
         raise BlobsUnavailable(type(exc).__name__) from None  # its text may name the address, with a password

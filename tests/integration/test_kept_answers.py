@@ -154,6 +154,39 @@ async def test_a_store_that_hangs_holds_nobody_up(monkeypatch: pytest.MonkeyPatc
                     assert (await ask(proxy))["status"] == "completed"
 
 
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"HTTP/1.1 400 Bad Request\r\n\r\n",
+        b"$abc\r\n",
+        b"*-7\r\n",
+        b":x\r\n",
+        b":5\r\n",
+        b"*1\r\n:1\r\n",
+        b"%1\r\n",
+        b"\xff\xfe\r\n",
+        b"$9\r\nhalf",
+    ],
+)
+async def test_what_speaks_no_redis_costs_no_answer(said: bytes, stream: bool) -> None:
+    async def babble(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.read(4096):
+            writer.write(said)
+        writer.close()
+
+    async with await asyncio.start_server(babble, "127.0.0.1", 0) as peer:
+        port = peer.sockets[0].getsockname()[1]
+        async with simulator() as sai, running_proxy(sai, RESPONSES_STORE=f"redis://127.0.0.1:{port}") as proxy:
+            answer = await proxy.post({"model": "sai-model", "input": "x", "stream": stream}, path=PATH)
+            assert answer.status == 200
+            assert '"status":"completed"' in answer.text
+            assert (await proxy.get("/health/readiness")).json["store"] == "failing"
+            refused = await ask(proxy, previous_response_id="resp_" + "0" * 48)
+            assert refused["error"]["code"] == "store_unavailable"
+            assert len(sai.calls) == 1
+
+
 async def test_a_wrong_password_is_no_secret_in_the_log(redis: Redis) -> None:
     wrong = redis.url.replace(PASSWORD, "canary-wrong")
     async with (

@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+from redis.asyncio import ConnectionPool
 
 from sai_proxy.configuration.environment import (
     PLAIN_VARIABLES,
@@ -100,6 +101,8 @@ def test_a_variable_reaches_its_field(variable: str, text: str, value: object) -
         ("RESPONSES_STORE", "redis://"),
         ("RESPONSES_STORE", "http://store:6379"),
         ("RESPONSES_STORE", "redis://store:port"),
+        ("RESPONSES_STORE", "redis://store/zero"),
+        ("RESPONSES_STORE", "redis://store#1"),
         ("RESPONSES_STORE_BYTES", "0"),
         ("SAI_URL", "http://exa mple.com"),
         ("SAI_URL", "http://host:0"),
@@ -259,6 +262,41 @@ def test_the_password_of_a_store_is_never_shown() -> None:
     with pytest.raises(ConfigurationFault) as caught:
         read_settings(environment(URL, RESPONSES_STORE="redis://me:canary@store:port"))
     assert "canary" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://store?foo=bar",
+        "redis://store?db",
+        "redis://store?db=one",
+        "redis://store?socket_timeout=abc",
+        "redis://store?ssl_cert_reqs=none",
+        "rediss://store?ssl_cert_reqs=maybe",
+    ],
+)
+def test_a_stores_url_with_an_option_that_nobody_knows_is_a_fault(url: str) -> None:
+    with pytest.raises(ConfigurationFault) as caught:
+        read_settings(environment(URL, RESPONSES_STORE=url))
+    (fault,) = caught.value.faults
+    assert fault.startswith("RESPONSES_STORE: found 'a URL that cannot be used'; allowed: none, memory, redis://")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://store",
+        "redis://me:p%20w@store:6380/3?client_name=proxy",
+        "redis://store?db=2&username=me&password=p",
+        "rediss://store/?ssl_ca_certs=/ca.pem&ssl_cert_reqs=required&ssl_check_hostname=true",
+        "rediss://store?ssl_certfile=/c&ssl_keyfile=/k",
+        "unix:///run/redis.sock?db=1",
+    ],
+)
+def test_a_stores_url_that_is_let_in_is_one_that_its_library_takes(url: str) -> None:
+    place = read_settings(environment(URL, RESPONSES_STORE=url)).responses_store
+    pool = ConnectionPool.from_url(place)
+    pool.connection_class(**pool.connection_kwargs)
 
 
 def test_every_field_has_its_variable() -> None:

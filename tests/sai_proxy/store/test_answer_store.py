@@ -139,6 +139,12 @@ async def test_an_answer_that_is_too_long_is_not_kept(world: World) -> None:
     assert world.blobs.asked == 0
 
 
+async def test_an_answer_that_comes_under_anothers_name_is_nobodys(world: World) -> None:
+    """As of a connection that is one answer behind."""
+    await world.blobs.write("sai-proxy:me:a", encode_kept(answer("b")))
+    assert await world.store.get("me", "a", ignore) is None
+
+
 async def test_a_long_answer_is_kept(world: World) -> None:
     kept = answer("a", size=3_000_000)
     await world.store.keep("me", kept)

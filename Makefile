@@ -66,7 +66,8 @@ lint: $(VENV)/dev.stamp ## style, types and the import contract
 	@if docker stack config --help >/dev/null 2>&1; then \
 		export SAI_URL=http://sai SAI_TEMPLATE_ID=t; \
 		docker stack config -c docker-stack.yml >/dev/null \
-		&& docker stack config -c docker-stack.yml -c deploy/swarm/log-files.yml >/dev/null \
+		&& for extra in log-files kept-answers own-store; do \
+			docker stack config -c docker-stack.yml -c deploy/swarm/$$extra.yml >/dev/null || exit 1; done \
 		&& docker stack config -c deploy/swarm/monitoring.yml >/dev/null && echo "stack files: valid"; \
 	else echo "no docker that knows 'stack config': the stack files are not validated"; fi
 

@@ -201,6 +201,22 @@ def test_a_conversation_goes_on_at_another_replica(
     assert "A42B" in [message["content"] for message in told["chatMessages"]]
 
 
+def test_a_store_of_the_operators_own_is_named_by_a_secret(
+    inside: Callable[..., str], handbook: Handbook, answers_image: str
+) -> None:
+    """Another database of the store beside the stack."""
+    handbook.env["RESPONSES_STORE_URL"] = "redis://answers:6379/1"
+    before = set(containers(SERVICE))
+    handbook.block('printf %s "$RESPONSES_STORE_URL"')
+    wait_for(lambda: len(containers(SERVICE)) == REPLICAS and not before & set(containers(SERVICE)), 120, "an update")
+    replicas, first, second = json.loads(inside(TURNS))
+    assert (replicas, first["store"]) == (REPLICAS, True)
+    told = json.loads(second["output"][0]["content"][0]["text"])
+    assert "A42B" in [message["content"] for message in told["chatMessages"]]
+    count = "import redis; print(redis.Redis('answers', db=1).dbsize())"
+    assert int(docker("exec", containers(SERVICE)[0], "python", "-c", count)) == 2
+
+
 def test_prometheus_in_the_swarm_scrapes_every_replica(
     stack: None, handbook: Handbook, monitoring_images: dict[str, str]
 ) -> None:

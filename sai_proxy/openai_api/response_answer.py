@@ -14,7 +14,7 @@ from msgspec import Raw
 
 from sai_proxy.conversation.events import CallBegin, Completed, ToolCall
 from sai_proxy.errors.table import ErrorForm
-from sai_proxy.openai_api.event_stream import KEEP_ALIVE, typed_event
+from sai_proxy.openai_api.event_stream import typed_event
 from sai_proxy.openai_api.kept_responses import Kept
 from sai_proxy.openai_api.response_object import (
     IncompleteDetails,
@@ -143,13 +143,12 @@ class ResponseAnswer:
         return self._typed("response.incomplete" if self._cut else "response.completed", Raw(self._response))
 
     def heartbeat(self) -> bytes:
-        """Something that clients count as a sign of life, which a comment is not to all of them."""
+        """Something that clients count as a sign of life, which a comment is not to all of them. Some replace what
+        they have gathered by what `in_progress` has in it: no item may be open, and none missing."""
         open_ = self._message or self._call
         if open_ is not None:
             return self._piece(open_.envelope, "")
-        if self._items:  # `in_progress` would replace what a client has gathered
-            return KEEP_ALIVE
-        return self._state("response.in_progress", Outcome(status="in_progress", output=[]))
+        return self._state("response.in_progress", Outcome(status="in_progress", output=list(map(Raw, self._items))))
 
     def failure(self, form: ErrorForm) -> bytes:
         """Both as an error and as a failed response: each is all that some clients look at."""
@@ -164,7 +163,8 @@ class ResponseAnswer:
         return error + self._state("response.failed", failed)
 
     def refusal(self, form: ErrorForm) -> ErrorForm:
-        """Agents ask five or thirty times more on a status that says that SAI has failed, whatever else is said."""
+        """Agents ask thirty times more on a status that says that SAI has failed, whatever else is said. Those below
+        keep theirs, by which SDKs tell their errors apart."""
         return form._replace(status=400) if form.final and form.status >= 500 else form
 
     @property

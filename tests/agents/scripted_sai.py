@@ -15,9 +15,11 @@ Script = Callable[[str, str], str]
 
 @dataclass
 class ScriptedSai:
-    """url: for SAI_URL. asked: the bodies of all calls, oldest first."""
+    """url: for SAI_URL. usage: whether it counts tokens, the same each time; else the proxy estimates them. asked: the
+    bodies of all calls, oldest first."""
 
     script: Script
+    usage: bool = True
     url: str = ""
     asked: list[dict[str, Any]] = field(default_factory=list)
 
@@ -26,13 +28,14 @@ class ScriptedSai:
         self.asked.append(body)
         history = "\n".join(str(message["content"]) for message in body.get("chatMessages", ()))
         text = self.script(body["inputs"]["system"], history)
-        return web.Response(text=text, headers={"prompttokens": "100", "completiontokens": "20", "model": "scripted"})
+        counts = {"prompttokens": "100", "completiontokens": "20"} if self.usage else {}
+        return web.Response(text=text, headers={**counts, "model": "scripted"})
 
 
 @asynccontextmanager
-async def scripted_sai(script: Script) -> AsyncIterator[ScriptedSai]:
+async def scripted_sai(script: Script, *, usage: bool = True) -> AsyncIterator[ScriptedSai]:
     """Listens while the context lasts."""
-    sai = ScriptedSai(script)
+    sai = ScriptedSai(script, usage)
     app = web.Application(client_max_size=2**26)
     app.router.add_post("/api/templates/{id}/execute", sai.answer)
     server = TestServer(app)

@@ -125,6 +125,54 @@ async def test_its_context_is_the_servers(folder: Path) -> None:
     assert sai.asked[0]["inputs"]["system"].startswith("You are a coding agent.")
 
 
+async def test_it_shortens_its_conversation_before_it_is_too_long(folder: Path) -> None:
+    """By the server's window, not by the one that it believes in, a hundred thousand tokens further on."""
+    summary = "RESUMEN-7"
+
+    def say(system: str, history: str) -> str:
+        if summary in history:
+            return "Listo."
+        if "You have these tools:" not in system:
+            return summary
+        return call("exec_command", cmd="head -c 7000 /dev/zero | tr '\\0' x")
+
+    async with (
+        scripted_sai(say, usage=False) as sai,
+        running_proxy(sai.url, CONTEXT_LIMIT_TOKENS="24000") as proxy,
+    ):
+        outcome = await CODEX.run("Llena la conversacion", folder, f"{proxy.url}/v1")
+        refusals = await requests_of(proxy, status="400")
+    assert outcome.exit_code == 0, outcome.output[-2000:]
+    assert "Listo." in outcome.output
+    assert refusals == 0, "none was too long"
+    assert len(sai.asked) > 5
+
+
+async def test_its_patience_lasts_while_sai_writes(folder: Path) -> None:
+    """Between the events of a slow answer, that between two calls among them, and with no repetition."""
+    calls = [call("exec_command", cmd=f"echo A$((40+{n}))B") for n in (2, 3)]
+    said = json.dumps("Voy.\n" + "\n".join(calls))
+    impatient = codex("-c", "model_providers.sai.stream_idle_timeout_ms=1500")
+    async with simulator() as sai, running_proxy(sai, HEARTBEAT_SECONDS="0.3") as proxy:
+        outcome = await impatient.run(f"[[answer={said}]][[pieces=4]][[delay=2.5]]", folder, f"{proxy.url}/v1")
+    assert outcome.exit_code == 0, outcome.output
+    assert "A42B" in outcome.output
+    assert "A43B" in outcome.output
+    assert len(sai.calls) == 2, "the answer, and the one to what its calls gave"
+
+
+async def requests_of(proxy: Proxy, **labels: str) -> int:
+    """Requests for responses that the proxy has counted, by labels such as their status."""
+    wanted = {"route": "/v1/responses", **labels}
+    metrics = (await proxy.get("/metrics")).text
+    counted = (line for line in metrics.splitlines() if line.startswith("sai_proxy_requests_total{"))
+    return sum(
+        int(float(line.rsplit(" ", 1)[1]))
+        for line in counted
+        if all(f'{name}="{value}"' in line for name, value in wanted.items())
+    )
+
+
 async def fails(folder: Path, proxy: Proxy, key: str = "raspberry", prompt: str = "Hola") -> Outcome:
     outcome = await CODEX.run(prompt, folder, f"{proxy.url}/v1", key=key)
     assert outcome.exit_code != 0
@@ -140,12 +188,14 @@ async def test_a_key_that_sai_refuses_ends_it_soon(folder: Path) -> None:
 async def test_a_limit_ends_it_soon(folder: Path) -> None:
     async with simulator() as sai, running_proxy(sai, SAI_COOKIE="") as proxy:
         assert "429" in told(await fails(folder, proxy, key="a-limited-key"))
+        assert await requests_of(proxy) == 2
     assert len(sai.calls) == 1, "the credential rests, and SAI is not asked again"
 
 
 async def test_a_dead_sai_ends_it_soon(folder: Path) -> None:
     async with running_proxy(f"http://127.0.0.1:{free_port()}") as proxy:
         assert "Could not connect to SAI" in told(await fails(folder, proxy))
+        assert await requests_of(proxy) == 2, "its one repetition of a stream"
 
 
 async def test_a_sai_that_fails_ends_it_soon(folder: Path) -> None:

@@ -86,8 +86,8 @@ class TestOpenAiNode(ClientContract):
         client = OpenAiNode(proxy.url + "/v1")
         said = client._run("accumulate", "[[answer=one two]][[split=3]][[silence=0.1]][[delay=0.1]]")
         assert said == {"text": "one two", "calls": []}
-        calls = [{"name": "get_weather", "arguments": {"city": city}} for city in ("Rome", "Quito")]
-        answer = json.dumps(json.dumps({"tool_calls": calls}))
+        calls = [json.dumps({"name": "get_weather", "arguments": {"city": city}}) for city in ("Rome", "Quito")]
+        answer = json.dumps("\n".join(calls))  # the first goes out before the second is there
         said = client._run("accumulate", f"[[answer={answer}]][[pieces=5]][[delay=0.1]]")
         assert [json.loads(call["arguments"])["city"] for call in said["calls"]] == ["Rome", "Quito"]
 

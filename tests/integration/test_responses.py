@@ -88,6 +88,22 @@ async def test_while_sai_is_silent_a_stream_says_so_in_events(start_proxy: Start
     assert kinds.count("response.in_progress") == first - 1, "none while an item is open"
 
 
+async def test_between_two_calls_a_stream_says_that_it_goes_on(start_proxy: StartProxy) -> None:
+    """By an event that holds the first: an idle timer of Codex's is reset by no comment."""
+    proxy = await start_proxy(HEARTBEAT_SECONDS="0.05")
+    calls = [json.dumps({"name": "get_weather", "arguments": {"city": city}}) for city in ("Rome", "Quito")]
+    said = json.dumps("\n".join(calls))
+    asked = await ask(proxy, f"[[answer={said}]][[pieces=6]][[delay=0.2]]", tools=[WEATHER], stream=True)
+    events = read_typed_events(asked.text)
+    done = [index for index, event in enumerate(events) if event["type"] == "response.output_item.done"]
+    begun = next(i for i, event in enumerate(events) if event.get("output_index") == 1)
+    beats = events[done[0] + 1 : begun]
+    assert beats
+    for beat in beats:
+        assert beat["type"] == "response.in_progress"
+        assert beat["response"]["output"] == events[-1]["response"]["output"][:1]
+
+
 async def test_a_stream_that_breaks_off_is_no_complete_answer(proxy: Proxy) -> None:
     events = read_typed_events((await ask(proxy, "[[cut=chunked]]Hello", stream=True)).text)
     assert [event["type"] for event in events[-2:]] == ["error", "response.failed"]

@@ -198,11 +198,17 @@ def test_a_heartbeat_is_an_event_that_changes_nothing(said: list[Event], type_: 
     check_schema("response_stream_event", beat)
 
 
-def test_between_two_items_a_heartbeat_is_a_comment() -> None:
+def test_between_two_items_a_heartbeat_has_all_that_is_closed() -> None:
+    """openai-node goes on from what is in it."""
     answer = answer_to(stream=True)
-    for event in CALLS[0].events():
-        written(answer, 0, event, 99)
-    assert answer.heartbeat() == b": keep-alive\n"
+    stream = answer.opening(0) + b"".join(written(answer, 0, event, 99) for event in ["x", *CALLS[0].events()])
+    *seen, beat = read_typed_events((stream + answer.heartbeat()).decode())
+    closed = [event["item"] for event in seen if event["type"] == "response.output_item.done"]
+    assert (beat["type"], beat["response"]["status"]) == ("response.in_progress", "in_progress")
+    assert [item["type"] for item in beat["response"]["output"]] == ["message", "function_call"]
+    assert beat["response"]["output"] == closed
+    check_schema("response_stream_event", beat)
+    EVENTS.validate_python(beat)
 
 
 @pytest.mark.parametrize(
@@ -240,6 +246,7 @@ def test_what_no_repetition_helps_is_no_failure_of_the_server() -> None:
     answer = answer_to()
     assert answer.refusal(describe(errors.OutputMismatch({"problem": "x"}), "en")).status == 400
     assert answer.refusal(describe(errors.UpstreamTlsError(), "en")).status == 400
+    assert answer.refusal(describe(errors.UpstreamConflict(), "en")).status == 409
     assert answer.refusal(describe(errors.UpstreamTimeout(), "en")).status == 504
     assert answer.refusal(describe(errors.CredentialRejected(), "en")).status == 401
 

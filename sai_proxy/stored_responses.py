@@ -9,14 +9,19 @@ from msgspec import Struct
 from sai_proxy.errors import InvalidValue, ResponseNotFound, UnsupportedParameter, UnsupportedValue
 from sai_proxy.http.admission import Holding
 from sai_proxy.keys import CALLER, HOLDING, STORE
-from sai_proxy.openai_api.kept_responses import DeletedResponse, ItemList, Kept, input_items, is_response_id
+from sai_proxy.openai_api.kept_responses import (
+    DEFAULT_PAGE,
+    MAX_PAGE,
+    DeletedResponse,
+    ItemList,
+    Kept,
+    input_items,
+    is_response_id,
+)
 from sai_proxy.relay.writer import AnswerWriter
 
 COPIES = 3
 """How often what is kept is there while it is answered: inflated, taken apart, and as the answer's body."""
-
-MAX_PAGE = 100
-DEFAULT_PAGE = 20
 
 
 class _Id(Struct):

@@ -142,10 +142,10 @@ ERROR_TABLE: dict[type[e.ProxyError], Row] = {
         400,
         _BAD,
         "previous_response_not_found",
-        "La respuesta anterior '{id}' no se conserva aquí (not found): se guardan durante una hora como mucho, y solo "
-        "para quien las pidió. Envía la conversación completa en 'input'.",
-        "Previous response with id '{id}' not found: answers are kept for an hour at most, and only for who asked for "
-        "them. Send the whole conversation in 'input'.",
+        "La respuesta anterior '{id}' no se conserva aquí (not found): las respuestas se guardan por un tiempo si el "
+        "servidor está configurado para ello, y solo para quien las pidió. Envía la conversación completa en 'input'.",
+        "Previous response with id '{id}' not found: answers are kept for a while where the server is set to do so, "
+        "and only for who asked for them. Send the whole conversation in 'input'.",
     ),
     e.ItemNotKept: Row(
         400,

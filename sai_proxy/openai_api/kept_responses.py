@@ -1,8 +1,8 @@
 """What is kept of an answer so that later requests may refer to it, and how they do. Pure.
 
-An answer is kept with what was new in its request; what came before stays with the answers before it, of which it
-names the last ones, as these do. So nothing is there twice, what is deleted is gone, and a long conversation takes few
-round trips without each of its answers naming all of it.
+An answer is kept with what was new in its request, items that it referred to among it; what came before stays with
+the answers before it, of which it names the last ones, as these do. So a conversation is there once, and a long one
+takes few round trips without each of its answers naming all of it.
 """
 
 import itertools
@@ -29,6 +29,10 @@ MAX_ANCESTORS = 32
 
 MAX_RECALLED_BYTES = 16 * 1024 * 1024
 """That one request may refer to, each item as often as it is referred to: far more than any context window."""
+
+MAX_PAGE = 100
+DEFAULT_PAGE = 20
+"""Items of a listing."""
 
 MAX_OBJECTS = 200_000
 """In a body that is looked at before it is decoded for good."""

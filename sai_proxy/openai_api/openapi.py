@@ -14,7 +14,7 @@ from sai_proxy.openai_api.chat_request import ChatCompletionRequest
 from sai_proxy.openai_api.completion_answer import TextCompletion
 from sai_proxy.openai_api.completion_request import CompletionRequest
 from sai_proxy.openai_api.error_body import ErrorBody
-from sai_proxy.openai_api.kept_responses import DeletedResponse, ItemList
+from sai_proxy.openai_api.kept_responses import DEFAULT_PAGE, MAX_PAGE, DeletedResponse, ItemList
 from sai_proxy.openai_api.models import Model, ModelsList
 from sai_proxy.openai_api.parameters import CHAT_PARAMETERS, COMPLETION_PARAMETERS, RESPONSES_PARAMETERS, Treatment
 from sai_proxy.openai_api.response_object import ResponseObject
@@ -61,6 +61,33 @@ _TYPES: tuple[type[Struct], ...] = (
 _EXAMPLE = {"model": "sai-model", "messages": [{"role": "user", "content": "Hola"}]}
 _TEXT_EXAMPLE = {"model": "sai-model", "prompt": "Hola"}
 _RESPONSES_EXAMPLE = {"model": "sai-model", "input": "Hola"}
+_ID = {"name": "id", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
+_PAGE = [
+    {
+        "name": "limit",
+        "in": "query",
+        "description": "items of a page",
+        "schema": {"type": "integer", "minimum": 1, "maximum": MAX_PAGE, "default": DEFAULT_PAGE},
+    },
+    {
+        "name": "order",
+        "in": "query",
+        "description": "`desc`: the last item first",
+        "schema": {"type": "string", "enum": ["asc", "desc"], "default": "desc"},
+    },
+    {
+        "name": "after",
+        "in": "query",
+        "description": "the `last_id` of the page before",
+        "schema": {"type": "string"},
+    },
+]
+_FOR_CODEX = {
+    "name": "client_version",
+    "in": "query",
+    "description": "as Codex CLI sends it: the answer has its catalogue in `models`, too",
+    "schema": {"type": "string"},
+}
 _COMMON_HEADERS = {"x-request-id": {"description": "id of the request, as in the log", "schema": {"type": "string"}}}
 
 
@@ -148,7 +175,7 @@ def openapi_document(models: Iterable[str]) -> dict[str, Any]:
                     "delete": _stored("Forget an answer that is kept", DeletedResponse),
                 },
                 "/v1/responses/{id}/input_items": {
-                    "get": _stored("List what was new in the request of an answer that is kept", ItemList)
+                    "get": _stored("List what was new in the request of an answer that is kept", ItemList, _PAGE)
                 },
                 "/v1/completions": {
                     "post": _asking(
@@ -159,19 +186,11 @@ def openapi_document(models: Iterable[str]) -> dict[str, Any]:
                         {**_TEXT_EXAMPLE, "model": model},
                     )
                 },
-                "/v1/models": {"get": _getting("List the models", ModelsList)},
+                "/v1/models": {"get": {**_getting("List the models", ModelsList), "parameters": [_FOR_CODEX]}},
                 "/v1/models/{id}": {
                     "get": {
                         **_getting("Show a model", Model, errors=_errors([ModelNotFound, UnknownUrl])),
-                        "parameters": [
-                            {
-                                "name": "id",
-                                "in": "path",
-                                "required": True,
-                                "schema": {"type": "string", "minLength": 1},
-                                "example": model,
-                            }
-                        ],
+                        "parameters": [{**_ID, "example": model}],
                     }
                 },
                 "/health": {"get": _getting("Whether the server runs", Health)},
@@ -258,10 +277,10 @@ def _getting(
     }
 
 
-def _stored(summary: str, answer: type[Struct]) -> dict[str, Any]:
+def _stored(summary: str, answer: type[Struct], query: Iterable[dict[str, Any]] = ()) -> dict[str, Any]:
     return {
         "summary": summary,
-        "parameters": [{"name": "id", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}],
+        "parameters": [_ID, *query],
         "responses": {
             "200": {
                 "description": "the answer",

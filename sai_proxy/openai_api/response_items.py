@@ -50,6 +50,7 @@ SILENT_ITEMS = frozenset(
         "image_generation_call",
         "code_interpreter_call",
         "computer_call",
+        "computer_call_output",
         "tool_search_call",
         "tool_search_output",
         "mcp_list_tools",
@@ -112,11 +113,20 @@ class CustomCallItem(Struct):
 class ShellCallItem(Struct):
     call_id: str
     action: Anything
+    id: str | None = None
 
 
 class OutputItem(Struct):
     call_id: str
     output: str | list[Part]
+
+
+class ShellOutputItem(Struct):
+    """id: of its call, in OpenAI's reference, where its own examples say `call_id`."""
+
+    output: str | list[Part]
+    id: str | None = None
+    call_id: str | None = None
 
 
 class ReferenceItem(Struct):
@@ -139,6 +149,7 @@ _said_decoder = msgspec.json.Decoder(AgentMessageItem)
 _call_decoder = msgspec.json.Decoder(FunctionCallItem)
 _custom_decoder = msgspec.json.Decoder(CustomCallItem)
 _shell_decoder = msgspec.json.Decoder(ShellCallItem)
+_shell_output_decoder = msgspec.json.Decoder(ShellOutputItem)
 _output_decoder = msgspec.json.Decoder(OutputItem)
 _reference_decoder = msgspec.json.Decoder(ReferenceItem)
 
@@ -209,8 +220,16 @@ class _Reading:
             case "local_shell_call":
                 shell = decode_field(item, _shell_decoder, path)
                 self._call(shell.call_id, "local_shell", bytes(shell.action).decode(), "function")
-            case "function_call_output" | "custom_tool_call_output" | "local_shell_call_output":
+                if shell.id:
+                    self._made[shell.id] = self._made[shell.call_id]
+            case "function_call_output" | "custom_tool_call_output":
                 self._output(path, decode_field(item, _output_decoder, path))
+            case "local_shell_call_output":
+                given = decode_field(item, _shell_output_decoder, path)
+                answered = given.call_id or given.id
+                if not answered:
+                    raise MissingParameter(param=f"{path}.call_id")
+                self._output(path, OutputItem(answered, given.output))
             case "agent_message":
                 self._agent_message(item)
             case None:

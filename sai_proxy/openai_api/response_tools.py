@@ -5,7 +5,7 @@ it back in two parts. Tools that a server of OpenAI's would run have nobody here
 unless a client insists on one.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -25,10 +25,15 @@ MAX_SHOWN, MAX_SHOWN_CHARS = 10, 50
 _OURS = ("function", "custom")
 
 
-class ResponseTool(WireTool):
-    """tools: of a namespace."""
+class ToolKind(msgspec.Struct):
+    """type: all that is read of a tool that nobody here runs, since the rest of it has any form."""
 
-    tools: list[WireTool] | None = None
+    type: str = "function"
+
+
+class Namespace(msgspec.Struct):
+    name: str | None = None
+    tools: list[Raw] | None = None
 
 
 class ResponseChoice(msgspec.Struct):
@@ -66,7 +71,19 @@ class ResponseTools(NamedTuple):
     left_out: tuple[str, ...]
 
 
-_tools_decoder = msgspec.json.Decoder(list[ResponseTool])
+class _Given(NamedTuple):
+    """A tool as it was sent. wire: None unless a client runs it. namespace: of its name, None outside of one."""
+
+    path: str
+    kind: str
+    wire: WireTool | None
+    namespace: str | None
+
+
+_tools_decoder = msgspec.json.Decoder(list[Raw])
+_kind_decoder = msgspec.json.Decoder(ToolKind)
+_tool_decoder = msgspec.json.Decoder(WireTool)
+_namespace_decoder = msgspec.json.Decoder(Namespace)
 _choice_decoder = msgspec.json.Decoder(str | ResponseChoice)
 
 
@@ -82,26 +99,19 @@ def read_response_tools(tools: Raw, choice: Raw, *, parallel: bool | None) -> Re
     offered: list[Tool] = []
     inner: dict[str, tuple[str, str]] = {}
     left_out: list[str] = []
-    wires = _decoded(tools)
-    taken = {wire.name for wire in wires if wire.type in _OURS}
-    for index, wire in enumerate(wires):
-        path = f"tools[{index}]"
-        if wire.type == "namespace":
-            if not wire.name:
-                raise MissingParameter(param=f"{path}.name")
-            for at, member in enumerate(wire.tools or ()):
-                if member.type not in _OURS:
-                    left_out.append(member.type)
-                    continue
-                tool = read_tool(member, f"{path}.tools[{at}]")
-                known = _free_name(qualified(wire.name, tool.name), taken)
-                taken.add(known)
-                inner[known] = wire.name, tool.name
-                offered.append(replace(tool, name=known))
-        elif wire.type in _OURS:
-            offered.append(read_tool(wire, path))
-        else:
-            left_out.append(wire.type)
+    given = _given(tools)
+    taken = {each.wire.name for each in given if each.wire is not None and each.namespace is None}
+    for path, kind, wire, namespace in given:
+        if wire is None:
+            left_out.append(kind)
+            continue
+        tool = read_tool(wire, path)
+        if namespace is not None:
+            known = _free_name(qualified(namespace, tool.name), taken)
+            taken.add(known)
+            inner[known] = namespace, tool.name
+            tool = replace(tool, name=known)
+        offered.append(tool)
     if len(offered) > MAX_TOOLS:
         raise ArrayTooLong({"limit": MAX_TOOLS}, param="tools")
     names = ToolNames(inner)
@@ -115,11 +125,34 @@ def _free_name(name: str, taken: Collection[str | None]) -> str:
     return name if name not in taken else next(each for each in numbered if each not in taken)
 
 
-def _decoded(tools: Raw) -> list[ResponseTool]:
+def _given(tools: Raw) -> list[_Given]:
+    """The tools of a request, those of its namespaces among them. Raises InvalidRequest."""
     if not asks(tools):
         return []
     check_size(tools, "tools")
-    return decode_field(tools, _tools_decoder, "tools")
+    given: list[_Given] = []
+    wires = decode_field(tools, _tools_decoder, "tools")
+    for path, raw, kind in _kinds(wires, "tools"):
+        if kind != "namespace":
+            given.append(_Given(path, kind, _wire(raw, path, kind), None))
+            continue
+        namespace = decode_field(raw, _namespace_decoder, path)
+        if not namespace.name:
+            raise MissingParameter(param=f"{path}.name")
+        for place, member, its_kind in _kinds(namespace.tools or (), f"{path}.tools"):
+            given.append(_Given(place, its_kind, _wire(member, place, its_kind), namespace.name))
+    return given
+
+
+def _kinds(tools: Sequence[Raw], param: str) -> Iterator[tuple[str, Raw, str]]:
+    """Place, source and type of each of these tools."""
+    for index, raw in enumerate(tools):
+        path = f"{param}[{index}]"
+        yield path, raw, decode_field(raw, _kind_decoder, path).type
+
+
+def _wire(raw: Raw, path: str, kind: str) -> WireTool | None:
+    return decode_field(raw, _tool_decoder, path) if kind in _OURS else None
 
 
 def _chosen(offered: list[Tool], raw: Raw, names: ToolNames, *, parallel: bool) -> Toolset | None:

@@ -257,3 +257,27 @@ def test_litellm_asks_plainly_whatever_is_wanted(served: Proxy) -> None:
     assert answer.output[0].content[0].text == "A42B"
     events: Any = litellm.responses(input="[[answer=A42B]]", stream=True, **options)
     assert "A42B" in [getattr(event, "text", None) or getattr(event, "delta", None) for event in events]
+
+
+def test_litellm_hands_out_calls_and_takes_their_outputs(served: Proxy) -> None:
+    options = {"model": "openai/sai-model", "api_base": served.url + "/v1", "api_key": KEY, "max_retries": 0}
+    tools: Any = [{"type": "function", "name": "get_weather", "parameters": {"type": "object"}}]
+    said = json.dumps('{"tool_calls":[{"name":"get_weather","arguments":{"city":"Rome"}}]}')
+    made: Any = litellm.responses(input=f"[[answer={said}]]", tools=tools, **options)
+    (call,) = made.output
+    assert (call.type, call.name, json.loads(call.arguments)) == ("function_call", "get_weather", {"city": "Rome"})
+    result: Any = {"type": "function_call_output", "call_id": call.call_id, "output": "18 degrees"}
+    items: Any = [{"role": "user", "content": "Weather?"}, call.model_dump(exclude_none=True), result]
+    answer: Any = litellm.responses(input=items, tools=tools, **options)
+    assert "18 degrees" in answer.output[0].content[0].text
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_litellm_raises_what_openai_would(served: Proxy, stream: bool) -> None:
+    options = {"model": "openai/sai-model", "api_base": served.url + "/v1", "max_retries": 0, "stream": stream}
+    with pytest.raises(litellm.AuthenticationError):
+        litellm.responses(input="x", api_key="an-invalid-key", **options)
+    with pytest.raises(litellm.RateLimitError):
+        litellm.responses(input="[[status=429]]", api_key=KEY, **options)
+    with pytest.raises(litellm.BadRequestError):
+        litellm.responses(input=[{"type": "telepathy"}], api_key=KEY, **options)

@@ -82,6 +82,11 @@ async def ask(proxy: Proxy, input: Any = "one", *, key: str = USER_KEY, **fields
     return answer.json
 
 
+async def milliseconds_left(redis: Redis, key: str) -> int:
+    answer = await redis.command("PTTL", key)
+    return int(next(line for line in answer.splitlines() if line.startswith(b":"))[1:])
+
+
 async def test_a_conversation_goes_on_at_another_process(redis: Redis) -> None:
     async with simulator() as sai, process(sai, redis) as first, process(sai, redis) as second:
         made = await ask(first.proxy, "one")
@@ -103,9 +108,48 @@ async def test_what_is_kept_expires_by_itself(redis: Redis) -> None:
     async with simulator() as sai, running_proxy(sai, RESPONSES_STORE=redis.url) as proxy:
         await ask(proxy)
     (key,) = [line for line in (await redis.command("KEYS", "*")).splitlines() if line.startswith(b"sai-proxy:")]
-    left = (await redis.command("PTTL", key.decode())).splitlines()
-    milliseconds = int(next(line for line in left if line.startswith(b":"))[1:])
-    assert 3_590_000 < milliseconds <= 3_600_000
+    assert 3_590_000 < await milliseconds_left(redis, key.decode()) <= 3_600_000
+
+
+async def test_what_is_used_is_kept_longer_and_what_is_deleted_is_gone(redis: Redis) -> None:
+    async with simulator() as sai, running_proxy(sai, RESPONSES_STORE=redis.url) as proxy:
+        made = await ask(proxy)
+        (key,) = [line for line in (await redis.command("KEYS", "*")).splitlines() if line.startswith(b"sai-proxy:")]
+        await redis.command("PEXPIRE", key.decode(), "60000")
+        assert (await ask(proxy, "two", previous_response_id=made["id"]))["status"] == "completed"
+        assert await milliseconds_left(redis, key.decode()) > 3_590_000
+        mine, url = {"Authorization": f"Bearer {USER_KEY}"}, f"{proxy.url}{PATH}/{made['id']}"
+        async with proxy.session.delete(url, headers=mine) as response:
+            assert (await response.json())["deleted"] is True
+        async with proxy.session.get(url, headers=mine) as response:
+            assert response.status == 404
+        assert key not in await redis.command("KEYS", "*")
+
+
+async def test_a_server_that_was_started_anew_costs_nothing(redis: Redis) -> None:
+    """The connections that are kept to it have ended meanwhile."""
+    async with simulator() as sai, running_proxy(sai, RESPONSES_STORE=redis.url) as proxy:
+        await ask(proxy)
+        await redis.stop()
+        await redis.start()
+        made = await ask(proxy)
+        assert (await ask(proxy, "two", previous_response_id=made["id"]))["status"] == "completed"
+        assert 'operation="keep",outcome="failed"} 0.0' in (await proxy.get("/metrics")).text
+
+
+async def test_replicas_with_other_credentials_know_a_caller_by_the_salt_they_share(redis: Redis) -> None:
+    """Else while a secret is rotated, half of the replicas would not know anybody."""
+    urls = {"RESPONSES_STORE": redis.url}
+    async with (
+        simulator() as sai,
+        running_proxy(sai, KEY_ID_SALT="salt", **urls) as first,
+        running_proxy(sai, KEY_ID_SALT="salt", SAI_KEY="YW5vdGhlci1zeXN0ZW0ta2V5", **urls) as second,
+        running_proxy(sai, KEY_ID_SALT="another", **urls) as third,
+    ):
+        made = await ask(first)
+        assert (await ask(second, "two", previous_response_id=made["id"]))["status"] == "completed"
+        lost = await ask(third, "two", previous_response_id=made["id"])
+        assert lost["error"]["code"] == "previous_response_not_found"
 
 
 async def test_a_store_that_is_down_costs_the_state_and_no_answer(redis: Redis) -> None:

@@ -11,6 +11,7 @@ from aiohttp import web
 from sai_proxy.keys import ADMISSION
 from sai_proxy.openai_api.response_answer import ResponseAnswer
 from sai_proxy.simulator import Simulator
+from sai_proxy.store.memory import MemoryBlobs
 from tests.conftest import StartProxy
 from tests.integration.test_tools import always, served
 from tests.support import USER_KEY, Answer, Proxy, check_schema, read_typed_events, running_proxy, until
@@ -279,6 +280,42 @@ async def test_the_next_turn_may_follow_at_once(proxy: Proxy) -> None:
         name = answer.json["id"]
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_answer_is_kept_before_its_client_knows_that_it_is_complete(
+    proxy: Proxy, monkeypatch: pytest.MonkeyPatch, stream: bool
+) -> None:
+    order: list[str] = []
+    write = MemoryBlobs.write
+
+    async def slow_write(self: MemoryBlobs, key: str, value: bytes) -> None:
+        await asyncio.sleep(0.05)  # as a store at the other end of a network
+        await write(self, key, value)
+        order.append("kept")
+
+    monkeypatch.setattr(MemoryBlobs, "write", slow_write)
+    body = {"model": "sai-model", "input": "x", "stream": stream}
+    async with proxy.session.post(proxy.url + PATH, json=body) as response:
+        seen = b""
+        while b'"status":"completed"' not in seen.rpartition(b'"response":')[2]:
+            seen += await response.content.readany()
+        order.append("told")
+        await response.content.read()
+    assert order == ["kept", "told"]
+
+
+async def test_the_turn_after_a_tool_call_needs_its_output_alone(start_proxy: StartProxy) -> None:
+    asked: list[Any] = []
+    async with served(always(ROME, asked)) as url, running_proxy(url) as proxy:
+        made = (await ask(proxy, "Weather?", tools=[WEATHER])).json
+        (call,) = made["output"]
+        output = {"type": "function_call_output", "call_id": call["call_id"], "output": "18 degrees"}
+        answer = await ask(proxy, [output], tools=[WEATHER], previous_response_id=made["id"])
+    assert answer.status == 200
+    assert "Weather?" in json.dumps(asked[-1])
+    assert "18 degrees" in json.dumps(asked[-1])
+    assert call["call_id"] in json.dumps(asked[-1])
+
+
 async def test_an_item_may_be_referred_to(proxy: Proxy, sai: Simulator) -> None:
     said = (await ask(proxy, "one")).json["output"][0]
     items = [{"role": "user", "content": "one"}, {"type": "item_reference", "id": said["id"]}]
@@ -302,6 +339,13 @@ async def test_nobody_else_gets_an_answer(start_proxy: StartProxy) -> None:
                 assert response.status == 404
         assert (await remembered(proxy, name, headers=owner)).status == 200
     assert (await remembered(proxy, name)).status == 401, "without a token there is nobody to belong to"
+
+
+async def test_a_kept_answer_is_not_streamed_again(proxy: Proxy) -> None:
+    name = (await ask(proxy)).json["id"]
+    refused = await remembered(proxy, f"{name}?stream=true")
+    assert (refused.status, refused.error["code"], refused.error["param"]) == (400, "unsupported_parameter", "stream")
+    assert (await remembered(proxy, f"{name}?stream=false")).status == 200
 
 
 async def test_store_false_keeps_nothing(proxy: Proxy) -> None:
@@ -350,9 +394,13 @@ async def test_everything_is_given_back(proxy: Proxy) -> None:
 
 
 async def test_a_stream_that_repeats_itself_is_within_what_is_admitted(start_proxy: StartProxy) -> None:
+    """Its text is in it several times: once in pieces, and in each event that says what is whole."""
     proxy = await start_proxy(MAX_BUFFERED_BYTES="300000")
-    events = read_typed_events((await ask(proxy, "[[chars=2000000]][[pieces=100]]", stream=True)).text)
-    assert events[-2]["error"]["code"] == "upstream_answer_too_long"
+    for chars, ended in ((20_000, "response.completed"), (100_000, "response.failed"), (2_000_000, "response.failed")):
+        *_, before, last = read_typed_events((await ask(proxy, f"[[chars={chars}]][[pieces=100]]", stream=True)).text)
+        assert last["type"] == ended
+        if ended == "response.failed":
+            assert before["error"]["code"] == "upstream_answer_too_long"
     assert proxy.app[ADMISSION].held == 0
 
 

@@ -1,3 +1,4 @@
+import itertools
 import json
 from typing import Any
 
@@ -10,10 +11,13 @@ from pydantic import TypeAdapter
 from sai_proxy import errors
 from sai_proxy.conversation.chat import Route
 from sai_proxy.conversation.events import CallArguments, CallBegin, CallEnd, Completed, Event, Gathering, ToolCall
+from sai_proxy.conversation.offer import Tool, Toolset
 from sai_proxy.errors.table import describe
 from sai_proxy.openai_api.answer_format import AnswerFormat, written
 from sai_proxy.openai_api.responses_endpoint import ResponsesEndpoint
 from sai_proxy.openai_api.usage import usage_body
+from sai_proxy.sai_api.text import text_decoder
+from sai_proxy.tools.reading import CallReader
 from tests.sai_proxy.openai_api.responses import DIGITS
 from tests.support import check_schema, read_typed_events
 
@@ -68,18 +72,21 @@ ANSWERS: dict[str, tuple[list[Event], str]] = {
     "text": (["Hello ", TEXT], "stop"),
     "nothing": ([], "stop"),
     "cut text": (["Hello "], "length"),
+    "filtered text": (["Hello "], "content_filter"),
     "calls": ([event for call in CALLS for event in call.events()], "tool_calls"),
     "text and a call": (["Let me look.", *CALLS[0].events()], "tool_calls"),
 }
+
+CUT = {"cut text": "max_output_tokens", "filtered text": "content_filter"}
 
 
 @pytest.mark.parametrize("name", ANSWERS)
 def test_the_answer_object_has_openais_shape(name: str) -> None:
     body = whole_of(*ANSWERS[name])
     check_schema("response", body)
-    cut = name == "cut text"
+    cut = CUT.get(name)
     assert body["status"] == ("incomplete" if cut else "completed")
-    assert body["incomplete_details"] == ({"reason": "max_output_tokens"} if cut else None)
+    assert body["incomplete_details"] == ({"reason": cut} if cut else None)
     assert body["usage"] == {
         "input_tokens": 3,
         "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
@@ -87,6 +94,12 @@ def test_the_answer_object_has_openais_shape(name: str) -> None:
         "output_tokens_details": {"reasoning_tokens": 0},
         "total_tokens": 7,
     }
+
+
+@pytest.mark.parametrize("given", [None, True, False])
+def test_whether_calls_may_be_parallel_is_told_back(given: bool | None) -> None:
+    body = json.loads(answer_to(parallel_tool_calls=given).whole([Completed("x", "stop")], usage_body(1, 1)))
+    assert body["parallel_tool_calls"] is (given is not False)
 
 
 def test_the_request_is_told_back() -> None:
@@ -114,7 +127,7 @@ def test_every_event_is_as_openais_schema_and_library_have_it(name: str) -> None
 @pytest.mark.parametrize("name", ANSWERS)
 def test_the_last_event_holds_what_a_plain_answer_is(name: str) -> None:
     events = events_of(*ANSWERS[name])
-    assert events[-1]["type"] == ("response.incomplete" if name == "cut text" else "response.completed")
+    assert events[-1]["type"] == ("response.incomplete" if name in CUT else "response.completed")
     assert events[-1]["response"] == whole_of(*ANSWERS[name])
 
 
@@ -174,6 +187,48 @@ def test_however_a_text_is_cut_its_items_are_the_same(pieces: list[str], chunk_c
     assert rest(cut) == rest(joined)
 
 
+SAID = (
+    "Lo sé: 18 °C 😀 en «Roma».",
+    'Let me look. 😀\n{"tool_calls":[{"name":"f","arguments":{"a":"São 😀"}},{"name":"agents.wait","arguments":{}}]}',
+    '```json\n{"name":"f","arguments":{"a":"}\\"{"}}\n```',
+    "<tool_call><function=f><parameter=city>Rome</parameter></function></tool_call>",
+    '{"name":"patch","arguments":{"input":"+é"}}',
+    "no call: {name: f} ```json```",
+)
+TOOLSET = Toolset((Tool("f"), Tool("agents.wait"), Tool("patch", kind="custom")))
+
+
+def told_of(pieces: list[bytes]) -> list[Any]:
+    """The events of a stream whose text SAI sends in these pieces, ids of calls counted."""
+    text, numbers = text_decoder("text/plain; charset=utf-8"), iter(range(99))
+    reader = CallReader(TOOLSET, lambda: f"call_{next(numbers)}")
+    made = [event for piece in pieces for event in reader.feed(text.feed(piece))]
+    made += [*reader.feed(text.end()), *reader.end()]
+    return events_of(made, "tool_calls" if any(isinstance(event, CallBegin) for event in made) else "stop")
+
+
+@pytest.mark.parametrize("said", SAID)
+@given(st.data())
+def test_however_sais_bytes_are_cut_the_events_are_the_same(said: str, data: st.DataObject) -> None:
+    body = said.encode()
+    cuts = sorted(data.draw(st.sets(st.integers(1, len(body) - 1), max_size=12)))
+    pieces = [body[start:end] for start, end in itertools.pairwise([0, *cuts, len(body)])]
+    cut, joined = told_of(pieces), told_of([body])
+
+    def without_pieces(events: list[Any]) -> list[Any]:
+        """Each row of deltas as one, and events uncounted."""
+        told: list[Any] = []
+        for event in events:
+            if told and event["type"].endswith(".delta") and told[-1]["type"] == event["type"]:
+                told[-1]["delta"] += event["delta"]
+            else:
+                told.append({**event, "sequence_number": 0})
+        return told
+
+    assert [event["sequence_number"] for event in cut] == list(range(len(cut)))
+    assert without_pieces(cut) == without_pieces(joined)
+
+
 @given(st.lists(st.text(min_size=1), max_size=6))
 def test_however_arguments_are_cut_the_call_is_the_same(pieces: list[str]) -> None:
     made: list[Event] = [CallBegin("call_1", "f"), *map(CallArguments, pieces), CallEnd()]
@@ -216,6 +271,7 @@ def test_between_two_items_a_heartbeat_has_all_that_is_closed() -> None:
     [
         (errors.UpstreamTimeout(), "upstream_timeout", "server_error"),
         (errors.UpstreamError({"status": 500}), "upstream_error", "server_error"),
+        (errors.UpstreamUnavailable(retry_after_s=7), "upstream_unavailable", "server_error"),
         (errors.RateLimited(retry_after_s=7), "rate_limit_exceeded", "rate_limit_exceeded"),
         (errors.CredentialRejected(), "invalid_api_key", "invalid_prompt"),
         (errors.ContextLengthExceeded(), "context_length_exceeded", "invalid_prompt"),
@@ -236,9 +292,17 @@ def test_a_failure_is_told_in_both_ways(error: errors.ProxyError, code: str, fai
     assert last["type"] == "response.failed"
     assert last["response"]["status"] == "failed"
     assert last["response"]["error"]["code"] == failed
-    if isinstance(error, errors.RateLimited):
-        assert last["response"]["error"]["message"].endswith("Please try again in 7s.")
+    said = last["response"]["error"]["message"]
+    assert said.endswith("Please try again in 7s.") == isinstance(error, errors.RateLimited)
     assert answer.kept() is None
+
+
+def test_a_failure_has_the_items_that_were_whole() -> None:
+    answer = answer_to(stream=True)
+    stream = answer.opening(0) + b"".join(written(answer, 0, event, 99) for event in ["x", *CALLS[0].events()])
+    *seen, last = read_typed_events((stream + answer.failure(describe(errors.ToolCallCut(), "en"))).decode())
+    assert last["response"]["output"] == [e["item"] for e in seen if e["type"] == "response.output_item.done"]
+    assert [item["type"] for item in last["response"]["output"]] == ["message", "function_call"]
 
 
 def test_what_no_repetition_helps_is_no_failure_of_the_server() -> None:

@@ -35,6 +35,10 @@ class Failing(MemoryBlobs):
         self._ask()
         await super().write(key, value)
 
+    async def delete(self, key: str) -> bool:
+        self._ask()
+        return await super().delete(key)
+
 
 class World:
     def __init__(self) -> None:
@@ -75,8 +79,10 @@ async def test_a_long_conversation_is_recalled_in_blocks(world: World) -> None:
     before = world.blobs.asked
     assert len(await world.store.recall("me", References("n99"), ignore)) == 100
     assert world.blobs.asked - before <= 14
-    await world.store.forget("me", "n50")
+    await world.store.forget("me", "n95")
+    before = world.blobs.asked
     assert len(await world.store.recall("me", References("n99"), ignore)) < 100
+    assert world.blobs.asked - before == 2, "what came before the one that is gone is of no use"
 
 
 async def test_what_is_too_much_ends_the_reading(world: World) -> None:
@@ -131,6 +137,17 @@ async def test_a_place_that_is_down_costs_what_it_holds_and_is_left_alone_for_a_
         "kept answers are out of reach",
         "kept answers are in reach again",
     ]
+
+
+async def test_what_could_not_be_deleted_says_so_and_lets_the_place_rest(world: World) -> None:
+    await world.store.keep("me", answer("a"))
+    world.blobs.down = True
+    with pytest.raises(StoreUnavailable):
+        await world.store.forget("me", "a")
+    assert world.store.failing
+    asked = world.blobs.asked
+    await world.store.keep("me", answer("b"))
+    assert world.blobs.asked == asked
 
 
 async def test_an_answer_that_is_too_long_is_not_kept(world: World) -> None:

@@ -1,3 +1,5 @@
+import pytest
+
 from sai_proxy.store.memory import ENTRY_BYTES, MemoryBlobs
 
 
@@ -32,6 +34,20 @@ async def test_a_value_expires_after_its_last_use() -> None:
     clock.now = 22
     assert await blobs.read(["a"]) == [None]
     assert (len(blobs), blobs.held_bytes) == (0, 0)
+
+
+@pytest.mark.parametrize("used", ["write", "delete"])
+async def test_each_use_removes_what_has_expired(used: str) -> None:
+    clock = Clock()
+    blobs = MemoryBlobs(max_bytes=10_000, expiry_s=10, now=clock)
+    await blobs.write("a", b"1")
+    clock.now = 11
+    if used == "write":
+        await blobs.write("b", b"1")
+        assert len(blobs) == 1
+    else:
+        assert not await blobs.delete("a")
+        assert (len(blobs), blobs.held_bytes) == (0, 0)
 
 
 async def test_what_was_not_used_longest_goes_first() -> None:

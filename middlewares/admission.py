@@ -30,7 +30,7 @@ def admission_middleware(admission: Admission, origins: frozenset[str] = frozens
         if is_cross_site(request):
             raise CrossSite({"origin": request.headers["Origin"][:100]})
         in_flight = request.app[METRICS].requests_in_flight
-        in_flight.inc()
+        in_flight.add(1)
         try:
             holding = request[HOLDING] = admission.enter()
             try:
@@ -38,6 +38,6 @@ def admission_middleware(admission: Admission, origins: frozenset[str] = frozens
             finally:
                 holding.close()
         finally:
-            in_flight.dec()
+            in_flight.add(-1)
 
     return admit

@@ -16,10 +16,9 @@ from sai_proxy.keys import HOLDING, RECORD, REQUEST_ID
 from sai_proxy.telemetry.metrics import Metrics
 from sai_proxy.telemetry.recent import Recent
 from sai_proxy.telemetry.record import CLIENT_CLOSED_REQUEST, CLIENT_STALLED, PROBES, RequestRecord
+from sai_proxy.telemetry.request_line import log_request
 
 MAX_USER_AGENT_CHARS = 200
-
-logger = logging.getLogger(__name__)
 
 
 def request_record_middleware(
@@ -33,17 +32,14 @@ def request_record_middleware(
         if recent is not None and HOLDING in request:
             recent.add(record, status, now - record.started)
         level = logging.DEBUG if status == 200 and request.path.startswith(PROBES) else logging.INFO
-        logger.log(
+        log_request(
+            record,
             level,
-            "request",
-            extra={
-                "request_id": request.get(REQUEST_ID),
-                "method": request.method,
-                "path": request.path,
-                "status": status,
-                "told": record.told,
-                **record.as_fields(now),
-            },
+            now,
+            request_id=request.get(REQUEST_ID),
+            method=request.method,
+            path=request.path,
+            status=status,
         )
 
     @web.middleware

@@ -63,9 +63,9 @@ def create_app(
     app[METRICS] = metrics
     admission = app[ADMISSION] = make_admission(settings)
     for name, route in settings.models.items():
-        metrics.models.labels(name, route.road).set(1)
-    metrics.connections.set_function(lambda: admission.connections)
-    metrics.held_bytes.set_function(lambda: admission.held)
+        metrics.models.set(1, name, route.road)
+    metrics.connections.read_by(lambda: admission.connections)
+    metrics.held_bytes.read_by(lambda: admission.held)
     app.cleanup_ctx.append(_sai(settings, tracing))
     app.cleanup_ctx.append(_loop_watch)
     app.on_response_prepare.append(_finish_headers(answer_headers or {}))
@@ -190,8 +190,8 @@ def _sai(settings: Settings, tracing: Tracing | None) -> Callable[[web.Applicati
         )
         app[UPSTREAM] = client
         metrics = app[METRICS]
-        metrics.open_circuits.set_function(lambda: len(client.open_circuits))
-        metrics.resting_credentials.set_function(lambda: len(client.rests))
+        metrics.open_circuits.read_by(lambda: len(client.open_circuits))
+        metrics.resting_credentials.read_by(lambda: len(client.rests))
         yield
         await client.close()
 
@@ -208,7 +208,7 @@ def _store(settings: Settings) -> Callable[[web.Application], AsyncIterator[None
             now=asyncio.get_running_loop().time,
             on_use=metrics.kept_answer,
         )
-        metrics.kept_bytes.set_function(lambda: store.held_bytes)
+        metrics.kept_bytes.read_by(lambda: store.held_bytes)
         yield
         await store.close()
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import aiohttp
 import jsonschema
+import pytest
 from aiohttp import web
 
 from sai_proxy.app import create_app, failure_policy
@@ -26,6 +27,7 @@ from sai_proxy.http.draining import Lifecycle
 from sai_proxy.keys import LIFECYCLE
 from sai_proxy.server import serve
 from sai_proxy.simulator import Simulator
+from sai_proxy.telemetry.request_line import RequestLogRecord
 
 ROOT = Path(__file__).parents[1]
 SCHEMAS = ROOT / "tests" / "schemas"
@@ -47,6 +49,11 @@ def environment(sai_url: str, **changes: str) -> dict[str, str]:
         "MESSAGES_LANG": "en",
         **changes,
     }
+
+
+def request_lines(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
+    """The log lines of requests, as they are written."""
+    return [record.line.shown() for record in caplog.records if isinstance(record, RequestLogRecord)]
 
 
 def chat(text: str = "Hello", **fields: Any) -> dict[str, Any]:

@@ -173,7 +173,7 @@ class StreamedAnswer:
     async def run(self) -> web.StreamResponse:
         try:
             app = self._request.app
-            with app[LIFECYCLE].running(), app[METRICS].streams_in_flight.track_inprogress():
+            with app[LIFECYCLE].running(), app[METRICS].streams_in_flight.one_more():
                 async with _within(self._deadline, self._deadline_s):
                     await self._relay()
                 await self._writer.end()

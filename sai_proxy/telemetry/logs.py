@@ -10,14 +10,12 @@ import io
 import json
 import logging
 import os
-import socket
 import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
-from datetime import datetime
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Any, Literal
@@ -25,7 +23,8 @@ from typing import Any, Literal
 from pythonjsonlogger.core import RESERVED_ATTRS, LogData
 from pythonjsonlogger.msgspec import MsgspecFormatter
 
-from sai_proxy.telemetry.terminal import HIDDEN, TerminalFormatter
+from sai_proxy.telemetry.request_line import HOST, RequestLogRecord, local_time
+from sai_proxy.telemetry.terminal import TerminalFormatter
 
 LogFormat = Literal["auto", "text", "json"]
 """`auto`: text if standard output is a terminal."""
@@ -37,10 +36,8 @@ GATHER_S = 0.05
 """How long a line may wait for others to be written with it."""
 
 STOP_TIMEOUT_S = 2.0
-HOST = socket.gethostname()
-"""Tells replicas apart: in a Swarm, docker-stack.yml names them by their slot."""
 
-_RESERVED = frozenset(RESERVED_ATTRS) | HIDDEN
+_RESERVED = frozenset(RESERVED_ATTRS)
 
 current_request_id: ContextVar[str | None] = ContextVar("current_request_id", default=None)
 """Written by the request-id layer; every record made while a request is handled carries it."""
@@ -66,8 +63,10 @@ class LineFormatter(MsgspecFormatter):
         super().__init__(["message"])
 
     def format(self, record: logging.LogRecord) -> str:
+        if isinstance(record, RequestLogRecord):
+            return record.line.as_json()
         line: dict[str, Any] = {
-            "time": datetime.fromtimestamp(record.created).astimezone().isoformat(timespec="milliseconds"),
+            "time": local_time(record.created),
             "level": record.levelname,
             "host": HOST,
             "logger": record.name,

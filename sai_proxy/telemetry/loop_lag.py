@@ -2,7 +2,7 @@
 
 import asyncio
 
-from prometheus_client import Histogram
+from sai_proxy.telemetry.numbers import Histogram
 
 INTERVAL_S = 0.5
 

@@ -4,27 +4,12 @@ Names follow Prometheus' conventions, and OpenTelemetry's `gen_ai.server.*` wher
 label's values are bounded: routes are templates, models those that are served, codes a closed list.
 """
 
-from functools import lru_cache, partial
-from typing import TypeVar
-
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
-    Info,
-    ProcessCollector,
-    disable_created_metrics,
-    generate_latest,
-)
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 
 from sai_proxy import __version__
 from sai_proxy.errors.table import ERROR_TABLE
+from sai_proxy.telemetry.numbers import Numbers
 from sai_proxy.telemetry.record import CLIENT_STALLED, RequestRecord
-
-M = TypeVar("M", Counter, Histogram)
-
-disable_created_metrics()  # type: ignore[no-untyped-call]
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -47,10 +32,8 @@ class Metrics:
     def __init__(self) -> None:
         registry = self.registry = CollectorRegistry()
         ProcessCollector(registry=registry)
-        counter = partial(Counter, registry=registry)
-        gauge = partial(Gauge, registry=registry)
-        histogram = partial(Histogram, registry=registry)
-        Info("sai_proxy", "The running version.", registry=registry).info({"version": __version__})
+        numbers = Numbers({"version": __version__})
+        counter, gauge, histogram = numbers.counter, numbers.gauge, numbers.histogram
         self.requests = counter(
             "sai_proxy_requests",
             "Requests, by whose fault a failure was: none, caller, policy, sai or proxy.",
@@ -62,40 +45,42 @@ class Metrics:
             ("code", "fault"),
         )
         for kind, row in ERROR_TABLE.items():
-            self.failures.labels(row.code or row.type, kind.fault)
-        self.failures.labels(CLIENT_STALLED, "caller")
+            self.failures.add(row.code or row.type, kind.fault, by=0)
+        self.failures.add(CLIENT_STALLED, "caller", by=0)
         self.duration = histogram(
             "gen_ai_server_request_duration_seconds",
             "From a request's arrival to its answer's end.",
             _BY_ROUTE,
-            buckets=_SECONDS,
+            bounds=_SECONDS,
         )
         self.first_byte = histogram(
             "gen_ai_server_time_to_first_token_seconds",
             "From a request's arrival to the first text from SAI.",
             _BY_ROUTE,
-            buckets=_SECONDS,
+            bounds=_SECONDS,
         )
         self.per_token = histogram(
             "gen_ai_server_time_per_output_token_seconds",
             "Of streams, from the first text to the end, for each token but the first.",
             _BY_ROUTE,
-            buckets=_SECONDS_A_TOKEN,
+            bounds=_SECONDS_A_TOKEN,
         )
         self.sai_wait = histogram(
-            "sai_proxy_sai_wait_seconds", "Time of a request spent waiting for SAI.", ("model",), buckets=_SECONDS
+            "sai_proxy_sai_wait_seconds", "Time of a request spent waiting for SAI.", ("model",), bounds=_SECONDS
         )
         self.overhead = histogram(
             "sai_proxy_overhead_seconds",
             "Time of a request not spent waiting for SAI or for its body; a client's slow reading counts.",
             ("route",),
-            buckets=_OVERHEAD,
+            bounds=_OVERHEAD,
         )
         self.tokens = counter("sai_proxy_tokens", "Tokens, by direction.", ("model", "direction", "estimated"))
         self.retries = counter("sai_proxy_retries", "Further attempts at SAI.")
         self.fallbacks = counter("sai_proxy_fallbacks", "Requests that went on with the next credential.")
         self.credentials = counter(
-            "sai_proxy_credentials", "Requests, by source and kind of the last credential used.", ("credential",)
+            "sai_proxy_credentials",
+            "Requests, by source and kind of the last credential used.",
+            ("credential",),
         )
         self.disconnects = counter("sai_proxy_client_disconnects", "Clients that left early.", ("route",))
         self.guard_hits = counter("sai_proxy_guard_hits", "Conversations over the context limit.")
@@ -110,7 +95,7 @@ class Metrics:
             ("operation", "outcome"),
         )
         for operation, outcome in KEPT_USES:
-            self.kept_answers.labels(operation, outcome)
+            self.kept_answers.add(operation, outcome, by=0)
         self.kept_bytes = gauge("sai_proxy_kept_bytes", "Bytes of kept answers in this process now.")
         self.models = gauge("sai_proxy_models", "1 for each model that is served, with its road.", ("model", "road"))
         self.requests_in_flight = gauge("sai_proxy_requests_in_flight", "Requests to a model now.")
@@ -119,55 +104,52 @@ class Metrics:
         self.held_bytes = gauge("sai_proxy_held_bytes", "Bytes of heads, bodies, questions and answers held now.")
         self.open_circuits = gauge("sai_proxy_open_circuits", "Templates that are left alone now, since SAI fails.")
         self.resting_credentials = gauge("sai_proxy_resting_credentials", "Credentials that rest now after a 429.")
-        self.loop_lag = histogram("sai_proxy_event_loop_lag_seconds", "How late the event loop wakes up.", buckets=_LAG)
+        self.loop_lag = histogram("sai_proxy_event_loop_lag_seconds", "How late the event loop wakes up.", bounds=_LAG)
+        registry.register(numbers)
 
     def observe(self, record: RequestRecord, *, route: str, status: int, duration_s: float) -> None:
         """Count a request that has ended. route: its template. status: 499 for a client that left."""
         model = record.model or ""
-        _child(self.requests, route, str(status), model, record.error or "none", record.fault or "none").inc()
+        self.requests.add(route, str(status), model, record.error or "none", record.fault or "none")
         if record.error:
-            _child(self.failures, record.error, record.fault or "none").inc()
+            self.failures.add(record.error, record.fault or "none")
         if record.client_disconnected:
-            _child(self.disconnects, route).inc()
+            self.disconnects.add(route)
         if not record.model:
             return
-        _child(self.duration, route, model).observe(duration_s)
-        _child(self.overhead, route).observe(max(duration_s - record.sai_wait_s - (record.upload_s or 0), 0))
+        self.duration.observe(duration_s, route, model)
+        self.overhead.observe(max(duration_s - record.sai_wait_s - (record.upload_s or 0), 0), route)
         if record.first_byte is not None:
-            _child(self.first_byte, route, model).observe(record.first_byte - record.started)
+            self.first_byte.observe(record.first_byte - record.started, route, model)
         if record.attempts:
-            _child(self.sai_wait, model).observe(record.sai_wait_s)
-            self.retries.inc(record.retries)
+            self.sai_wait.observe(record.sai_wait_s, model)
         if record.credential:
-            _child(self.credentials, record.credential).inc()
-        if record.fallback:
-            self.fallbacks.inc()
-        if record.guarded:
-            self.guard_hits.inc()
-        self.unwrapped.inc(record.unwrapped)
-        for form, count in (record.call_forms or {}).items():
-            _child(self.tool_calls, form).inc(count)
-        self.call_repairs.inc(record.call_repairs)
-        self.call_misreadings.inc(record.call_misreadings)
-        self.second_asks.inc(record.second_asks)
+            self.credentials.add(record.credential)
         if record.prompt_tokens is not None and record.completion_tokens is not None:
             estimated = "true" if record.usage_estimated else "false"
-            _child(self.tokens, model, "input", estimated).inc(record.prompt_tokens)
-            _child(self.tokens, model, "output", estimated).inc(record.completion_tokens)
+            self.tokens.add(model, "input", estimated, by=record.prompt_tokens)
+            self.tokens.add(model, "output", estimated, by=record.completion_tokens)
             if record.stream and record.first_byte is not None and record.completion_tokens > 1:
                 after_first_s = record.started + duration_s - record.first_byte
-                _child(self.per_token, route, model).observe(after_first_s / (record.completion_tokens - 1))
+                self.per_token.observe(after_first_s / (record.completion_tokens - 1), route, model)
+        for rare, count in (
+            (self.retries, record.retries),
+            (self.fallbacks, record.fallback),
+            (self.guard_hits, record.guarded),
+            (self.unwrapped, record.unwrapped),
+            (self.call_repairs, record.call_repairs),
+            (self.call_misreadings, record.call_misreadings),
+            (self.second_asks, record.second_asks),
+        ):
+            if count:
+                rare.add(by=count)
+        for form, count in (record.call_forms or {}).items():
+            self.tool_calls.add(form, by=count)
 
     def kept_answer(self, operation: str, outcome: str) -> None:
         """Count a use of the answers that are kept."""
-        _child(self.kept_answers, operation, outcome).inc()
+        self.kept_answers.add(operation, outcome)
 
     def render(self) -> bytes:
         """Prometheus' text format."""
         return generate_latest(self.registry)
-
-
-@lru_cache(maxsize=10_000)
-def _child(metric: M, *labels: str) -> M:
-    """`metric.labels(...)`, which takes a lock and checks its arguments anew each time."""
-    return metric.labels(*labels)

@@ -1,7 +1,6 @@
 """What there is to say of one request when it ends: the material of its log line."""
 
-from dataclasses import dataclass, fields
-from typing import Any
+from msgspec import Struct
 
 CLIENT_CLOSED_REQUEST = 499
 """nginx' status for a client that left before its answer was complete; it is never sent."""
@@ -13,8 +12,7 @@ PROBES = ("/health", "/metrics")
 """What machines ask, every few seconds."""
 
 
-@dataclass(slots=True)
-class RequestRecord:
+class RequestRecord(Struct):
     """Filled on the way by whoever learns something. Times are seconds of the loop's monotonic clock.
 
     client: the address of whoever asks. user_agent: what they say they are. key_id: a short keyed hash of their own
@@ -75,26 +73,3 @@ class RequestRecord:
     call_misreadings: int = 0
     second_asks: int = 0
     client_disconnected: bool = False
-
-    def as_fields(self, now: float) -> dict[str, Any]:
-        """Fields of the log line; what never came up is left out."""
-        shown: dict[str, Any] = {name: getattr(self, name) for name in _SHOWN}
-        if self.model is None and self.asked_model is not None:
-            shown["model"] = self.asked_model
-        duration = now - self.started
-        shown["duration_s"] = round(duration, 4)
-        if self.upload_s is not None:
-            shown["upload_s"] = round(self.upload_s, 4)
-        for name in ("truncated", "call_repairs", "call_misreadings", "second_asks"):
-            shown[name] = shown[name] or None
-        if self.attempts:
-            shown["sai_wait_s"] = round(self.sai_wait_s, 4)
-        if self.first_byte is not None:
-            shown["ttfb_s"] = round(self.first_byte - self.started, 4)
-        if self.completion_tokens and duration > 0:
-            shown["tokens_per_s"] = round(self.completion_tokens / duration, 1)
-        return {name: value for name, value in shown.items() if value is not None}
-
-
-_NOT_SHOWN = {"told", "asked_model", "started", "first_byte", "upload_s", "sai_wait_s", "guarded", "retries"}
-_SHOWN = tuple(f.name for f in fields(RequestRecord) if f.name not in _NOT_SHOWN)

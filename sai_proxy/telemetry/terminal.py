@@ -6,10 +6,9 @@ from typing import Any
 
 from pythonjsonlogger.core import RESERVED_ATTRS
 
-HIDDEN = frozenset({"told"})
-"""Fields of records that are for this form alone."""
+from sai_proxy.telemetry.request_line import RequestLine, RequestLogRecord
 
-_RESERVED = frozenset(RESERVED_ATTRS) | HIDDEN
+_RESERVED = frozenset(RESERVED_ATTRS)
 _GREEN, _YELLOW, _RED, _DIM, _BOLD, _PLAIN = "32", "33", "31", "2", "1", ""
 _LEVELS = {"WARNING": _YELLOW, "ERROR": _RED, "CRITICAL": _RED}
 
@@ -35,34 +34,32 @@ class TerminalFormatter(logging.Formatter):
         self._colour = colour
 
     def format(self, record: logging.LogRecord) -> str:
+        time = self._paint(_DIM, datetime.fromtimestamp(record.created).astimezone().strftime("%H:%M:%S"))
+        if isinstance(record, RequestLogRecord):
+            return f"{time} {self._request(record.line, record.told)}"
         fields = {name: value for name, value in vars(record).items() if name not in _RESERVED and value is not None}
         message = record.getMessage()
         if message == "listening":
             return self._banner(fields)
-        time = self._paint(_DIM, datetime.fromtimestamp(record.created).astimezone().strftime("%H:%M:%S"))
-        if message == "request":
-            return f"{time} {self._request(fields, getattr(record, 'told', None))}"
         shown = " ".join(f"{name}={value}" for name, value in fields.items() if name != "request_id")
         level = self._paint(_LEVELS.get(record.levelname, _PLAIN), f"{record.levelname:7}")
         line = f"{time} {level} {message} {self._paint(_DIM, shown)}".rstrip()
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
-    def _request(self, fields: dict[str, Any], told: str | None) -> str:
-        status = int(fields["status"])
-        colour = _GREEN if status < 400 else _YELLOW if status < 500 else _RED
-        parts = [self._paint(colour, str(status)), f"{fields['method']} {fields['path']}"]
-        if "model" in fields:
-            parts.append(self._paint(_BOLD, str(fields["model"])))
-        if "ttfb_s" in fields:
-            parts.append(f"first text {fields['ttfb_s']:.2f} s")
-        parts.append(f"{fields['duration_s']:.2f} s")
-        if "completion_tokens" in fields:
-            estimated = "~" if fields.get("usage_estimated") else ""
-            parts.append(f"{estimated}{fields['prompt_tokens']} + {fields['completion_tokens']} tokens")
-        if "error" in fields:
-            parts.append(self._paint(colour, str(fields["error"])))
-        line = "  ".join(parts)
-        return f"{line}\n         {told}" if told else line
+    def _request(self, line: RequestLine, told: str | None) -> str:
+        colour = _GREEN if line.status < 400 else _YELLOW if line.status < 500 else _RED
+        parts = [self._paint(colour, str(line.status)), f"{line.method} {line.path}"]
+        if line.model is not None:
+            parts.append(self._paint(_BOLD, line.model))
+        if line.ttfb_s is not None:
+            parts.append(f"first text {line.ttfb_s:.2f} s")
+        parts.append(f"{line.duration_s:.2f} s")
+        if line.completion_tokens is not None:
+            parts.append(f"{'~' * bool(line.usage_estimated)}{line.prompt_tokens} + {line.completion_tokens} tokens")
+        if line.error is not None:
+            parts.append(self._paint(colour, line.error))
+        text = "  ".join(parts)
+        return f"{text}\n         {told}" if told else text
 
     def _banner(self, fields: dict[str, Any]) -> str:
         base_url, models = str(fields["base_url"]), list(fields["models"])

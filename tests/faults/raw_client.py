@@ -15,7 +15,7 @@ import pytest
 
 from sai_proxy.http.admission import Admission
 from sai_proxy.keys import ADMISSION
-from tests.support import Proxy, chat, check_schema, until
+from tests.support import Proxy, chat, check_schema, request_lines, until
 
 TARGET = "POST /v1/chat/completions HTTP/1.1"
 PATIENCE_S = 20
@@ -169,7 +169,7 @@ async def all_given_back(proxy: Proxy) -> None:
 
 def lines_of(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
     """The lines of requests that have ended, probes left out."""
-    return [vars(r) for r in caplog.records if r.message == "request" and not vars(r)["path"].startswith("/health")]
+    return [line for line in request_lines(caplog) if not line["path"].startswith("/health")]
 
 
 async def line_of(caplog: pytest.LogCaptureFixture) -> dict[str, Any]:

@@ -9,14 +9,13 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import pytest
 
 from sai_proxy.simulator import Simulator
 from tests.conftest import StartProxy
-from tests.support import ROOT, SYSTEM_KEY, USER_KEY, environment, free_port, until
+from tests.support import ROOT, SYSTEM_KEY, USER_KEY, environment, free_port, request_lines, until
 
 RUN = (sys.executable, "-m", "sai_proxy")
 
@@ -249,7 +248,7 @@ async def test_the_log_says_who_asks_and_never_their_key(
     for key in (USER_KEY, USER_KEY, "b3RoZXIta2V5"):
         await proxy.ask(headers={"Authorization": f"Bearer {key}", **agent})
     await proxy.ask(headers=agent)
-    lines: list[dict[str, Any]] = [vars(record) for record in caplog.records if record.message == "request"]
+    lines = request_lines(caplog)
     assert {line["client"] for line in lines} == {"203.0.113.7"}
     assert all(line["user_agent"].startswith("GitKraken/9") and len(line["user_agent"]) == 200 for line in lines)
     mine, again, other = (line["key_id"] for line in lines[:3])
@@ -260,7 +259,7 @@ async def test_the_log_says_who_asks_and_never_their_key(
     assert SYSTEM_KEY not in str(lines)
     restarted = await start_proxy(KEY_ID_SALT="salt")
     await restarted.ask(headers={"Authorization": f"Bearer {USER_KEY}"})
-    assert vars(caplog.records[-1])["key_id"] == mine, "so that usage adds up over replicas and restarts"
+    assert request_lines(caplog)[-1]["key_id"] == mine, "so that usage adds up over replicas and restarts"
 
 
 async def test_a_refused_request_carries_what_is_known(
@@ -269,7 +268,7 @@ async def test_a_refused_request_carries_what_is_known(
     caplog.set_level("INFO")
     proxy = await start_proxy(ACCESS_TOKENS="token")
     assert (await proxy.ask(stream=True)).status == 401
-    line = vars(caplog.records[-1])
+    line = request_lines(caplog)[-1]
     assert (line["model"], line["stream"], line["error"]) == ("sai-model", True, "invalid_api_key")
     counted = [
         line for line in (await proxy.get("/metrics")).text.splitlines() if line.startswith("sai_proxy_requests")

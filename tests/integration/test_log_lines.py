@@ -14,15 +14,15 @@ import pytest
 from sai_proxy.conversation.ide_prompt import WRAPPERS
 from sai_proxy.simulator import Simulator
 from tests.conftest import StartProxy
-from tests.support import ROOT, Proxy, chat, environment, running_process
+from tests.support import ROOT, Proxy, chat, environment, request_lines, running_process
 
 
 async def line_of(caplog: pytest.LogCaptureFixture, proxy: Proxy, body: Any, **headers: str) -> dict[str, Any]:
     caplog.set_level(logging.INFO)
     caplog.clear()
     await proxy.post(body, headers={name.replace("_", "-"): value for name, value in headers.items()})
-    (record,) = [record for record in caplog.records if record.message == "request"]
-    return vars(record)
+    (line,) = request_lines(caplog)
+    return line
 
 
 async def test_one_wide_line_says_all_of_a_request(caplog: pytest.LogCaptureFixture, proxy: Proxy) -> None:
@@ -35,7 +35,7 @@ async def test_one_wide_line_says_all_of_a_request(caplog: pytest.LogCaptureFixt
         ],
     }
     line = await line_of(caplog, proxy, body, x_request_id="my-id", x_api_key="mine")
-    assert line["levelname"] == "INFO"
+    assert line["level"] == "INFO"
     expected = {
         "request_id": "my-id",
         "method": "POST",

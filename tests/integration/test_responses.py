@@ -14,7 +14,7 @@ from sai_proxy.simulator import Simulator
 from sai_proxy.store.memory import MemoryBlobs
 from tests.conftest import StartProxy
 from tests.integration.test_tools import always, served
-from tests.support import USER_KEY, Answer, Proxy, check_schema, read_typed_events, running_proxy, until
+from tests.support import USER_KEY, Answer, Proxy, check_schema, read_typed_events, request_lines, running_proxy, until
 
 PATH = "/v1/responses"
 WEATHER = {"type": "function", "name": "get_weather", "parameters": {"type": "object"}}
@@ -167,8 +167,8 @@ async def test_tools_that_nobody_here_runs_are_in_the_log_line(
     caplog.set_level("INFO")
     proxy = await start_proxy()
     assert (await ask(proxy, tools=[{"type": "web_search"}])).status == 200
-    (line,) = [record for record in caplog.records if record.message == "request"]
-    assert vars(line)["left_out_tools"] == ["web_search"]
+    (line,) = request_lines(caplog)
+    assert line["left_out_tools"] == ["web_search"]
 
 
 @pytest.mark.parametrize("stream", [False, True])

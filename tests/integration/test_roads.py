@@ -15,7 +15,17 @@ from sai_proxy.keys import ADMISSION
 from sai_proxy.sai_api.roads import make_roads
 from sai_proxy.simulator import Simulator
 from tests.conftest import StartProxy
-from tests.support import Answer, Proxy, check_schema, content_of, environment, read_typed_events, running_proxy, until
+from tests.support import (
+    Answer,
+    Proxy,
+    check_schema,
+    content_of,
+    environment,
+    read_typed_events,
+    request_lines,
+    running_proxy,
+    until,
+)
 
 MODELS = {
     "template": "sai-model=template:t1",
@@ -363,7 +373,7 @@ async def test_log_and_metrics_carry_the_road(proxy: Proxy, caplog: pytest.LogCa
     caplog.set_level("INFO")
     for road in MODELS:
         await ask(proxy, road)
-    lines = [vars(record) for record in caplog.records if record.message == "request"]
+    lines = request_lines(caplog)
     assert [(line["model"], line["road"]) for line in lines] == [(name, road) for road, name in NAMES.items()]
     metrics = (await proxy.get("/metrics")).text
     assert 'sai_proxy_models{model="vivo",road="stream"} 1.0' in metrics
@@ -413,8 +423,9 @@ async def test_a_credential_that_sai_echoes_reaches_neither_log_nor_client(
         answered = await proxy.ask(model=NAMES[road], headers=headers, stream=stream)
     assert "error" in answered.text
     assert secret not in answered.text
-    lines = [vars(record) for record in caplog.records if record.message == "request"]
+    lines = request_lines(caplog)
     assert len(lines) == 1
+    assert secret not in repr(lines)
     assert all(secret not in repr(vars(record)) for record in caplog.records)
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from sai_proxy.simulator import Simulator
 from tests.conftest import StartProxy
-from tests.support import Proxy, chat, check_schema, content_of, until
+from tests.support import Proxy, chat, check_schema, content_of, request_lines, until
 
 TEXT = 'Hola, ¿cómo estás? "a\\b"\r\n\tñandú 漢字 😀👩‍👧 \u2028'
 KEEP_ALIVE = b": keep-alive\n"
@@ -267,8 +267,8 @@ async def test_a_client_that_leaves_ends_the_call_within_a_second(
     await asyncio.wait_for(sai.calls[0].ended.wait(), 1)
     assert not sai.calls[0].completed
     await until(lambda: "request" in caplog.messages)
-    (line,) = [record for record in caplog.records if record.message == "request"]
-    assert (line.status, line.client_disconnected) == (499, True)  # type: ignore[attr-defined]
+    (line,) = request_lines(caplog)
+    assert (line["status"], line["client_disconnected"]) == (499, True)
 
 
 async def test_a_client_that_leaves_between_retries_ends_them(sai: Simulator, start_proxy: StartProxy) -> None:

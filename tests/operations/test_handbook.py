@@ -7,11 +7,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from prometheus_client import Counter, Gauge, Histogram
 
 from sai_proxy import __version__
 from sai_proxy.configuration.environment import PLAIN_VARIABLES
 from sai_proxy.telemetry.metrics import Metrics
+from sai_proxy.telemetry.numbers import Counter, Gauge, Histogram
 from tests.documents import ENGLISH, SPANISH, blocks, names, rows, text_of
 from tests.support import environment, running_process
 
@@ -69,9 +69,7 @@ def test_every_alert_is_explained() -> None:
 def test_every_metric_is_explained_with_its_labels(text: str, header: str) -> None:
     documented = {names(row[0])[0]: set(names(row[1])) for row in rows(text, header)}
     metrics = [metric for metric in vars(Metrics()).values() if isinstance(metric, Counter | Gauge | Histogram)]
-    ours = {
-        metric._name + ("_total" if isinstance(metric, Counter) else ""): set(metric._labelnames) for metric in metrics
-    }
+    ours = {metric.name + "_total" * isinstance(metric, Counter): set(metric.labels) for metric in metrics}
     assert documented == ours | {"sai_proxy_info": {"version"}}
 
 

@@ -186,7 +186,7 @@ def _sai(settings: Settings, tracing: Tracing | None) -> Callable[[web.Applicati
             roads=make_roads(settings.sai_template_inputs),
             targets={route.name for route in settings.models.values()},
             tls=tls_setting(verify=settings.sai_tls_verify, ca_file=settings.sai_ca_file),
-            trace_configs=[tracing.client_trace_config()] if tracing else None,
+            tracing=tracing,
         )
         app[UPSTREAM] = client
         metrics = app[METRICS]

@@ -5,6 +5,7 @@ import contextlib
 import io
 import itertools
 import json
+import logging
 import os
 import signal
 import socket
@@ -51,9 +52,14 @@ def environment(sai_url: str, **changes: str) -> dict[str, str]:
     }
 
 
+def fields_of(record: logging.LogRecord) -> dict[str, Any]:
+    """What a record has to say; a request's line, as it is written."""
+    return record.line.shown() if isinstance(record, RequestLogRecord) else vars(record)
+
+
 def request_lines(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
-    """The log lines of requests, as they are written."""
-    return [record.line.shown() for record in caplog.records if isinstance(record, RequestLogRecord)]
+    """The log lines of requests."""
+    return [fields_of(record) for record in caplog.records if isinstance(record, RequestLogRecord)]
 
 
 def chat(text: str = "Hello", **fields: Any) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 
 import aiohttp
-from aiohttp.abc import AbstractStreamWriter
 from yarl import URL
 
 from sai_proxy import __version__, errors
@@ -18,49 +17,24 @@ from sai_proxy.credentials import Credential
 from sai_proxy.errors.wording import credential_facts, timeout_facts
 from sai_proxy.sai_api import failures
 from sai_proxy.sai_api.breaker import CircuitBreaker
-from sai_proxy.sai_api.pool import Attempt, StrictConnector, current_attempt
+from sai_proxy.sai_api.exchange import Exchange, Exchanges
+from sai_proxy.sai_api.pool import Attempt, StrictConnector
 from sai_proxy.sai_api.readers import AnswerReader, TextReader
 from sai_proxy.sai_api.reply import SaiReply
 from sai_proxy.sai_api.rests import CredentialRests
 from sai_proxy.sai_api.retries import Retries, RetryBudget
 from sai_proxy.sai_api.road import Road
 from sai_proxy.sai_api.sockets import make_socket
-from sai_proxy.sai_api.upstream import Attempts, Hold, Question
+from sai_proxy.sai_api.upstream import Attempts, AttemptTracing, Hold, Question
 
 logger = logging.getLogger(__name__)
 
 DNS_CACHE_S = 30
 """Short, since a changed address of SAI's shall be found without a restart."""
 
-MAX_HEADER_BYTES = 48 * 1024
-MAX_HEADERS = 192
-"""Of SAI's answers: as generous as this server is with its clients, for the cookies that it may set."""
-
-_READ_AHEAD = 16 * 1024
-"""Of an answer that its client does not read; twice as much stops the reading from SAI."""
-
-_WRITTEN_AT_ONCE = 64 * 1024
-"""A longer question goes out piece by piece, as SAI takes it: in one go each choice would have a copy waiting."""
-
 _MAX_ERROR_CHARS = 64 * 1024
 _ERROR_BODY_TIMEOUT_S = 2.0
 _SNIFFED_CHARS = 2048
-
-
-class _InPieces(aiohttp.BytesPayload):
-    """A body that is written piece by piece, each when the one before has been taken."""
-
-    async def write(self, writer: AbstractStreamWriter) -> None:
-        await self.write_with_length(writer, None)
-
-    async def write_with_length(  # the length is always the whole one
-        self,
-        writer: AbstractStreamWriter,
-        content_length: int | None,  # noqa: ARG002
-    ) -> None:
-        view = memoryview(self._value)
-        for at in range(0, len(view), _WRITTEN_AT_ONCE):
-            await writer.write(view[at : at + _WRITTEN_AT_ONCE])
 
 
 class SaiClient:
@@ -84,7 +58,7 @@ class SaiClient:
         targets: Collection[str],
         roads: Mapping[str, Road],
         tls: ssl.SSLContext | bool = True,
-        trace_configs: list[aiohttp.TraceConfig] | None = None,
+        tracing: AttemptTracing | None = None,
     ) -> None:
         self._base_url = base_url
         self._request_timeout_s = request_timeout_s
@@ -95,33 +69,23 @@ class SaiClient:
         self._max_answer_bytes = max_answer_bytes
         self._roads = roads
         self._now = asyncio.get_running_loop().time
-        self._urls: dict[Route, URL] = {}
+        self._heads: dict[Route, bytes] = {}
         self._retry_budget = RetryBudget()
         self.rests = CredentialRests(self._now)
         self._breakers = {target: CircuitBreaker(self._now) for target in targets}
-        self._session = aiohttp.ClientSession(
-            connector=StrictConnector(
-                limit=0,  # the default of 100 would queue requests where nobody sees it
-                ssl=tls,
-                ttl_dns_cache=DNS_CACHE_S,
-                socket_factory=make_socket,
-            ),
-            cookie_jar=aiohttp.DummyCookieJar(),  # one user's session must never travel with another's call
-            trace_configs=trace_configs,
-            read_bufsize=_READ_AHEAD,
-            auto_decompress=False,  # see `inflate`
-            max_line_size=MAX_HEADER_BYTES,
-            max_field_size=MAX_HEADER_BYTES,
-            max_headers=MAX_HEADERS,
-            headers={
-                "Accept-Encoding": "gzip, deflate",
-                "Content-Type": "application/json",
-                "User-Agent": f"sai-proxy/{__version__}",
-            },
+        connector = StrictConnector(
+            limit=0,  # the default of 100 would queue requests where nobody sees it
+            ssl=tls,
+            ttl_dns_cache=DNS_CACHE_S,
+            socket_factory=make_socket,
         )
+        self._exchanges = Exchanges(
+            connector, URL(base_url), connect_timeout_s=connect_timeout_s, idle_s=idle_timeout_s
+        )
+        self._tracing = tracing
 
     async def close(self) -> None:
-        await self._session.close()
+        await self._exchanges.close()
 
     @property
     def open_circuits(self) -> list[str]:
@@ -155,40 +119,39 @@ class SaiClient:
             shown = credential.mask(question.payload.decode())
             logger.debug("payload for SAI", extra={"payload": shown, "credential": credential.label})
         self._retry_budget.deposit()
-        retries = Retries(
-            self._retry_budget,
-            most=self._max_retries,
-            statuses=self._retry_statuses,
-            time_left=lambda: deadline - self._now(),
-        )
-        response = await self._respond(question, credential, counter, deadline, retries)
+        exchange, retried = await self._respond(question, credential, counter, deadline)
         try:
-            return await self._check(response, question, credential, hold, retried=retries.count > 0)
+            return await self._check(exchange, question, credential, hold, retried=retried)
         except BaseException:
-            response.close()
+            exchange.close()
             raise
 
     async def _respond(
-        self, question: Question, credential: Credential, counter: Attempts, deadline: float, retries: Retries
-    ) -> aiohttp.ClientResponse:
-        """SAI's response, whatever its status, after as many tries as are allowed."""
+        self, question: Question, credential: Credential, counter: Attempts, deadline: float
+    ) -> tuple[Exchange, bool]:
+        """SAI's response, whatever its status, after as many tries as are allowed; and whether there was more than
+        one."""
+        retries: Retries | None = None
         fresh = False
         while True:
             counter.attempts += 1
             attempt = Attempt(fresh=fresh)
             failure: errors.ProxyError | None = None
             try:
-                response = await self._post(question, credential, deadline, attempt)
+                exchange = await self._send(question, credential, deadline, attempt)
+                if exchange.status not in self._retry_statuses:
+                    return exchange, retries is not None and retries.count > 0
+                reason = f"status {exchange.status}"
+                retries = retries or self._retries(deadline)
+                wait_s = retries.after_status(exchange.status, failures.asked_wait(exchange.headers, _now()))
+                if wait_s is None:
+                    return exchange, retries.count > 0
+                exchange.close()
             except (aiohttp.ClientError, TimeoutError) as exc:
                 fresh, reason = attempt.stale, type(exc).__name__
+                retries = retries or self._retries(deadline)
                 wait_s = retries.after_failure(exc, stale=attempt.stale)
                 failure = self._failure(exc, retried=retries.count > 0)
-            else:
-                reason = f"status {response.status}"
-                wait_s = retries.after_status(response.status, failures.asked_wait(response.headers, _now()))
-                if wait_s is None:
-                    return response
-                response.close()
             if wait_s is None:
                 assert failure is not None
                 raise failure  # not from inside the handler: with its cause it would keep aiohttp's frames
@@ -197,62 +160,83 @@ class SaiClient:
             logger.warning("asking SAI again", extra=told)
             await asyncio.sleep(wait_s)
 
-    async def _post(
-        self, question: Question, credential: Credential, deadline: float, attempt: Attempt
-    ) -> aiohttp.ClientResponse:
-        current_attempt.set(attempt)
-        total_s = min(self._request_timeout_s, max(deadline - self._now(), 0.001))
-        return await self._session.post(
-            self._url(question.route),
-            data=question.payload if len(question.payload) <= _WRITTEN_AT_ONCE else _InPieces(question.payload),
-            headers=[credential.header, ("Accept", self._roads[question.route.road].accept)],
-            allow_redirects=False,
-            timeout=aiohttp.ClientTimeout(total=total_s, connect=self._connect_timeout_s),
+    def _retries(self, deadline: float) -> Retries:
+        return Retries(
+            self._retry_budget,
+            most=self._max_retries,
+            statuses=self._retry_statuses,
+            time_left=lambda: deadline - self._now(),
         )
 
+    async def _send(self, question: Question, credential: Credential, deadline: float, attempt: Attempt) -> Exchange:
+        route, payload = question.route, question.payload
+        deadline = min(self._now() + self._request_timeout_s, deadline)
+        name, value = credential.header
+        own = f"{name}: {value}\r\nContent-Length: {len(payload)}\r\n"
+        if self._tracing is None:
+            head = b"%s%s\r\n" % (self._head(route), own.encode())
+            return await self._exchanges.ask(head, payload, attempt, deadline)
+        with self._tracing.attempt_span("POST", self._url(route)) as span:
+            own += "".join(f"{name}: {value}\r\n" for name, value in span.headers.items())
+            head = b"%s%s\r\n" % (self._head(route), own.encode())
+            exchange = await self._exchanges.ask(head, payload, attempt, deadline)
+            span.status = exchange.status
+            return exchange
+
     def _url(self, route: Route) -> URL:
-        url = self._urls.get(route)
-        if url is None:
-            url = self._urls[route] = URL(self._roads[route.road].url(self._base_url, route), encoded=True)
-        return url
+        return URL(self._roads[route.road].url(self._base_url, route), encoded=True)
+
+    def _head(self, route: Route) -> bytes:
+        """What is the same in all questions of a route."""
+        head = self._heads.get(route)
+        if head is None:
+            url = self._url(route)
+            fields = {
+                "Host": url.host_port_subcomponent,
+                "Accept": self._roads[route.road].accept,
+                "Accept-Encoding": "gzip, deflate",
+                "Content-Type": "application/json",
+                "User-Agent": f"sai-proxy/{__version__}",
+            }
+            lines = [f"POST {url.raw_path_qs} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items()), ""]
+            head = self._heads[route] = "\r\n".join(lines).encode()
+        return head
 
     async def _check(
         self,
-        response: aiohttp.ClientResponse,
+        exchange: Exchange,
         question: Question,
         credential: Credential,
         hold: Hold,
         *,
         retried: bool,
     ) -> SaiReply:
-        if not 200 <= response.status < 300:
-            if response.status == 429:
-                wait_s = failures.asked_wait(response.headers, _now())
+        if not 200 <= exchange.status < 300:
+            if exchange.status == 429:
+                wait_s = failures.asked_wait(exchange.headers, _now())
                 self.rests.limited(credential, question.route.name, wait_s)
             raise failures.failure_of(
-                response.status,
-                response.headers,
-                await self._read_start(response, credential),
+                exchange.status,
+                exchange.headers,
+                await self._read_start(exchange, credential),
                 credential,
                 now=_now(),
                 payload=question.payload,
                 retried=retried,
             )
-        reader = self._roads[question.route.road].reader(response.headers, question.custom_tools)
-        content_type = response.headers.get("Content-Type", "")
+        reader = self._roads[question.route.road].reader(exchange.headers, question.custom_tools)
+        content_type = exchange.headers.get("Content-Type", "")
         if not content_type.lower().startswith("text/html"):
-            return self._reply(response, reader, hold, credential)
-        reply = self._reply(response, TextReader(response.headers), hold, credential)
+            return self._reply(exchange, reader, hold, credential)
+        reply = self._reply(exchange, TextReader(exchange.headers), hold, credential)
         start = await reply.peek(_SNIFFED_CHARS)
         if failures.looks_like_web_page(content_type, start) or not isinstance(reader, TextReader):
             raise failures.login_page_failure(await reply.peek(_MAX_ERROR_CHARS), credential)
         return reply
 
-    def _reply(
-        self, response: aiohttp.ClientResponse, reader: AnswerReader, hold: Hold, credential: Credential
-    ) -> SaiReply:
+    def _reply(self, exchange: Exchange, reader: AnswerReader, hold: Hold, credential: Credential) -> SaiReply:
         return SaiReply(
-            response,
+            exchange,
             reader,
             hold,
             mask=credential.mask,
@@ -261,12 +245,12 @@ class SaiClient:
             max_bytes=self._max_answer_bytes,
         )
 
-    async def _read_start(self, response: aiohttp.ClientResponse, credential: Credential) -> str:
+    async def _read_start(self, exchange: Exchange, credential: Credential) -> str:
         """As much of a failure's body as comes soon: its status must not wait for the rest, nor is a body
         that breaks off, or in a coding that nobody knows, a second failure."""
         reply: SaiReply | None = None
         try:
-            reply = self._reply(response, TextReader(response.headers), _nothing_held, credential)
+            reply = self._reply(exchange, TextReader(exchange.headers), _nothing_held, credential)
             async with asyncio.timeout(_ERROR_BODY_TIMEOUT_S):
                 return await reply.peek(_MAX_ERROR_CHARS)
         except (errors.ProxyError, TimeoutError):

@@ -6,17 +6,14 @@ so is one that its peer is about to close.
 """
 
 import select
-from contextvars import ContextVar
 from functools import partial
 from typing import Any
-from weakref import WeakSet
 
 import aiohttp
 from aiohttp import EMPTY_PAYLOAD
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.client_reqrep import ClientRequest
 from aiohttp.connector import Connection
-from aiohttp.tracing import Trace
 
 MAX_BEFORE_ANSWER_BYTES = 300 * 1024
 """Heads, interim responses' included: SAI could send them without end."""
@@ -42,17 +39,15 @@ class Attempt:
         return self.reused and self.protocol is not None and not self.protocol.received
 
 
-current_attempt: ContextVar[Attempt | None] = ContextVar("current_attempt", default=None)
-"""Written by the client around each try, since aiohttp's calls carry nothing of ours."""
-
-
 class SaiConnection(ResponseHandler):
     """aiohttp's client protocol, made strict: what comes behind an answer touches neither it nor the next one.
 
-    received: whether any byte has arrived since the last request was sent.
+    received: whether any byte has arrived since the last request was sent. used: whether there was one before.
     """
 
     received = False
+    used = False
+    _poll: "select.poll | None" = None
     _before_answer = 0
     _body_bytes = 0
     _chunked = False
@@ -121,6 +116,16 @@ class SaiConnection(ResponseHandler):
         if self.transport is not None:
             self.transport.abort()
 
+    def is_readable(self) -> bool:
+        """Whether something, be it the connection's end, waits in the kernel that the loop has not read yet."""
+        if self._poll is None:
+            sock = self.transport.get_extra_info("socket") if self.transport is not None else None
+            if sock is None:
+                return True
+            self._poll = select.poll()
+            self._poll.register(sock.fileno(), select.POLLIN)
+        return bool(self._poll.poll(0))
+
     def connection_lost(self, exc: BaseException | None) -> None:
         if exc is not None:  # for aiohttp a reset, too, ends an answer that has no length
             self._tell_reader("connection reset in mid-answer")
@@ -144,30 +149,14 @@ class StrictConnector(aiohttp.TCPConnector):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self._factory = partial(SaiConnection, loop=self._loop)  # type: ignore[assignment]
-        self._used: WeakSet[ResponseHandler] = WeakSet()
 
-    async def connect(self, req: ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout) -> Connection:
-        attempt = current_attempt.get() or Attempt()
+    async def take(self, req: ClientRequest, attempt: Attempt, timeout: aiohttp.ClientTimeout) -> Connection:
+        """A connection to the host of `req`, of which `attempt` is told. timeout: for a new one to be made."""
         while True:
-            connection = await super().connect(req, traces, timeout)
+            connection = await self.connect(req, [], timeout)
             protocol = connection.protocol
             assert isinstance(protocol, SaiConnection)
-            attempt.protocol = protocol
-            attempt.reused = protocol in self._used
-            if not attempt.reused:
-                self._used.add(protocol)
-                return connection
-            if not (attempt.fresh or protocol.should_close or _readable(connection)):
+            attempt.protocol, attempt.reused, protocol.used = protocol, protocol.used, True
+            if not attempt.reused or not (attempt.fresh or protocol.should_close or protocol.is_readable()):
                 return connection
             connection.close()
-
-
-def _readable(connection: Connection) -> bool:
-    """Whether something, be it the connection's end, waits in the kernel that the loop has not read yet."""
-    transport = connection.transport
-    sock = transport.get_extra_info("socket") if transport is not None else None
-    if sock is None:
-        return True
-    poll = select.poll()
-    poll.register(sock.fileno(), select.POLLIN)
-    return bool(poll.poll(0))

@@ -11,6 +11,7 @@ from sai_proxy import errors
 from sai_proxy.conversation.chat import Usage
 from sai_proxy.conversation.events import CallArguments, Event
 from sai_proxy.errors.wording import timeout_facts
+from sai_proxy.sai_api.exchange import Exchange, SilentError
 from sai_proxy.sai_api.inflate import BodyDecoder, body_decoder
 from sai_proxy.sai_api.readers import AnswerReader
 from sai_proxy.sai_api.upstream import Hold
@@ -29,7 +30,7 @@ class SaiReply:
 
     def __init__(
         self,
-        response: aiohttp.ClientResponse,
+        exchange: Exchange,
         reader: AnswerReader,
         hold: Hold,
         *,
@@ -38,7 +39,7 @@ class SaiReply:
         request_timeout_s: float,
         max_bytes: int,
     ) -> None:
-        self._response = response
+        self._exchange = exchange
         self._reader = reader
         self._hold = hold
         self._mask = mask
@@ -46,12 +47,10 @@ class SaiReply:
         self._waiting_bytes = 0
         self._given_bytes = 0
         self._ready: deque[Event] = deque()
-        self._body: BodyDecoder = body_decoder(response.headers.get("Content-Encoding", ""))
+        self._body: BodyDecoder = body_decoder(exchange.headers.get("Content-Encoding", ""))
         self._idle_timeout_s = idle_timeout_s
         self._request_timeout_s = request_timeout_s
         self._max_bytes = self._bytes_left = max_bytes
-        self._loop = asyncio.get_running_loop()
-        self._deadline = self._loop.time() + idle_timeout_s
         self.peeked = ""
         self._ended = False
 
@@ -107,8 +106,8 @@ class SaiReply:
 
     def _finish(self) -> None:
         self._ended = True
-        if not self._response.content.is_eof():  # it has said all, and keeps the connection open
-            self._response.close()
+        if not self._exchange.complete:  # it has said all, and keeps the connection open
+            self._exchange.close()
         self._add(self._reader.end())
 
     def _add(self, events: list[Event]) -> None:
@@ -129,31 +128,26 @@ class SaiReply:
         return self.peeked
 
     def close(self) -> None:
-        self._response.close()
+        self._exchange.close()
 
     async def _receive(self) -> bytes:
         """The bytes that have arrived, or the next to arrive; none at the end."""
-        content = self._response.content
         try:
-            data = content.read_nowait(PIECE_BYTES)
-            if not data:
-                async with asyncio.timeout_at(self._deadline):
-                    data = await content.read(PIECE_BYTES)
+            return await self._exchange.receive(PIECE_BYTES)
+        except SilentError as exc:
+            detail = f"SAI was silent for {self._idle_timeout_s:g} s in mid-answer"
+            raise errors.UpstreamTimeout(timeout_facts(self._idle_timeout_s), detail=detail) from exc
         except TimeoutError as exc:
-            idle = self._loop.time() >= self._deadline
-            limit = self._idle_timeout_s if idle else self._request_timeout_s
-            detail = f"SAI was silent for {limit:g} s in mid-answer" if idle else "the answer took too long"
-            raise errors.UpstreamTimeout(timeout_facts(limit), detail=detail) from exc
+            facts = timeout_facts(self._request_timeout_s)
+            raise errors.UpstreamTimeout(facts, detail="the answer took too long") from exc
         except aiohttp.ClientError as exc:
             if self._reader.ended:
                 return b""
-            if arrived := content._read_nowait(PIECE_BYTES):  # which aiohttp does not give out any more
+            if arrived := self._exchange.rest(PIECE_BYTES):
                 return arrived
             raise errors.UpstreamProtocolError(
                 detail=f"SAI's answer ended too early, or was malformed: {type(exc).__name__}"
             ) from exc
-        self._deadline = self._loop.time() + self._idle_timeout_s
-        return data
 
 
 def _large(event: Event | None) -> int:

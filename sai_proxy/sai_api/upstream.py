@@ -1,9 +1,11 @@
 """What the relay needs of SAI, whichever of its endpoints answers."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 from msgspec import Struct
+from yarl import URL
 
 from sai_proxy.conversation.chat import ChatRequest, Conversation, Route, Usage
 from sai_proxy.conversation.events import Event
@@ -54,6 +56,19 @@ class Reply(Protocol):
 
     def close(self) -> None:
         """Give the connection back, or break it if the answer was not read to its end."""
+        ...
+
+
+class AttemptSpan(Protocol):
+    """headers: to be sent with the attempt. status: of its answer."""
+
+    headers: dict[str, str]
+    status: int | None
+
+
+class AttemptTracing(Protocol):
+    def attempt_span(self, method: str, url: URL) -> AbstractContextManager[AttemptSpan]:
+        """A span around one attempt, from the question to the answer's head."""
         ...
 
 

@@ -8,10 +8,8 @@ import asyncio
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from types import SimpleNamespace
 from typing import Any
 
-import aiohttp
 from yarl import URL
 
 from sai_proxy import __version__
@@ -29,6 +27,14 @@ EndSpan = Callable[[int], None]
 
 class TracingUnavailableError(Exception):
     """An endpoint is set, but the packages are missing."""
+
+
+class Attempt:
+    """headers: to be sent with it. status: of its answer."""
+
+    def __init__(self) -> None:
+        self.headers: dict[str, str] = {}
+        self.status: int | None = None
 
 
 class Tracing:
@@ -108,46 +114,27 @@ class Tracing:
         if is_error:
             span.set_status(self._trace.StatusCode.ERROR)
 
-    def client_trace_config(self) -> aiohttp.TraceConfig:
-        """For the HTTP client: a span of each attempt at SAI, from the request to the answer's head,
-        which also carries the context there."""
-        config = aiohttp.TraceConfig()
-        config.on_request_start.append(self._attempt_starts)
-        config.on_request_end.append(self._attempt_ends)
-        config.on_request_exception.append(self._attempt_fails)
-        return config
-
-    async def _attempt_starts(
-        self, _: aiohttp.ClientSession, context: SimpleNamespace, params: aiohttp.TraceRequestStartParams
-    ) -> None:
-        url = params.url
-        context.span = self._tracer.start_span(
-            params.method,
-            kind=self._trace.SpanKind.CLIENT,
-            attributes={
-                "http.request.method": params.method,
-                "url.full": str(url.with_query(None)),
-                "server.address": url.host or "",
-                "server.port": url.port or 0,
-            },
-        )
-        self._inject(params.headers, context=self._trace.set_span_in_context(context.span))
-
-    async def _attempt_ends(
-        self, _: aiohttp.ClientSession, context: SimpleNamespace, params: aiohttp.TraceRequestEndParams
-    ) -> None:
-        status = params.response.status
-        context.span.set_attribute("http.response.status_code", status)
-        if status >= 400:
-            self._fail(context.span, str(status))
-        context.span.end()
-
-    async def _attempt_fails(
-        self, _: aiohttp.ClientSession, context: SimpleNamespace, params: aiohttp.TraceRequestExceptionParams
-    ) -> None:
-        name = type(params.exception).__qualname__
-        self._fail(context.span, name, is_error=isinstance(params.exception, Exception))  # or the client has left
-        context.span.end()
+    @contextmanager
+    def attempt_span(self, method: str, url: URL) -> Iterator[Attempt]:
+        """A span of one attempt at SAI, from the question to the answer's head, whose context travels there."""
+        attributes = {
+            "http.request.method": method,
+            "url.full": str(url.with_query(None)),
+            "server.address": url.host or "",
+            "server.port": url.port or 0,
+        }
+        attempt = Attempt()
+        with self._span(method, kind=self._trace.SpanKind.CLIENT, attributes=attributes) as span:
+            self._inject(attempt.headers, context=self._trace.set_span_in_context(span))
+            try:
+                yield attempt
+            except BaseException as exc:
+                self._fail(span, type(exc).__qualname__, is_error=isinstance(exc, Exception))  # or the client has left
+                raise
+            if attempt.status is not None:
+                span.set_attribute("http.response.status_code", attempt.status)
+                if attempt.status >= 400:
+                    self._fail(span, str(attempt.status))
 
     async def close(self) -> None:
         """Send what has not been sent, if that can be done soon: a collector that does not answer must

@@ -10,7 +10,7 @@ from sai_proxy.keys import METRICS
 from tests.faults.played_sai import Call, PlayedSai, chunked, one_after_another, played_sai, whole
 from tests.faults.watched import Watched, watched_proxy
 from tests.integration.raw_upstream import head
-from tests.support import SYSTEM_COOKIE, SYSTEM_KEY, USER_KEY
+from tests.support import SYSTEM_COOKIE, SYSTEM_KEY, USER_KEY, fields_of
 
 PLAIN = "Content-Type: text/plain"
 HTML = "Content-Type: text/html; charset=utf-8"
@@ -127,7 +127,7 @@ async def test_u19_a_refusal_keeps_its_class_without_sais_words(
         assert "SAI-s-own-words" not in outcome.answer.text
         assert outcome.headers.get("x-should-retry") == (None if repeatable else "false")
         assert len(sai.calls) == 1
-        assert SYSTEM_KEY not in str([vars(record) for record in proxy.log.records])
+        assert SYSTEM_KEY not in str([fields_of(record) for record in proxy.log.records])
 
 
 @pytest.mark.parametrize("status", ["408 Request Timeout", "504 Gateway Timeout"])

@@ -16,7 +16,7 @@ from typing import Any
 from sai_proxy.keys import ADMISSION, METRICS
 from sai_proxy.simulator import Simulator
 from tests.faults.played_sai import PlayedSai
-from tests.support import Answer, Proxy, check_schema, content_of, running_proxy, until
+from tests.support import Answer, Proxy, check_schema, content_of, fields_of, running_proxy, until
 
 PATIENCE_S = 20
 """Above all that a test lets SAI take, so that a request that hangs fails its test."""
@@ -34,7 +34,7 @@ class Lines(logging.Handler):
 
     def of(self, message: str) -> list[dict[str, Any]]:
         """The fields of all lines with this message."""
-        return [vars(record) for record in self.records if record.getMessage() == message]
+        return [fields_of(record) for record in self.records if record.getMessage() == message]
 
 
 @dataclass

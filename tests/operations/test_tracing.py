@@ -110,7 +110,7 @@ async def test_a_malformed_answer_is_named_and_not_quoted(sai: Simulator) -> Non
     attempts = [span for span in spans if span.name == "POST" and span.kind == span.SPAN_KIND_CLIENT]
     assert attempts
     for span in attempts:
-        assert attributes(span)["error.type"] == "ClientResponseError"
+        assert attributes(span)["error.type"] == "ClientPayloadError"
         assert span.status.code == span.status.STATUS_CODE_ERROR
     assert not any(span.events for span in spans)
     assert "canary" not in str(spans)

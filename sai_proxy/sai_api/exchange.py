@@ -1,0 +1,221 @@
+"""One question to SAI and its answer, over one of the pool's connections.
+
+aiohttp's client session would make a request, a body, a timer, a writer and a response of each question, with all
+that any client may want. Here all are alike: a POST with a body that is there, no cookies, no redirects. So aiohttp's
+public connector, its protocol and its parser are used directly, at a third of the cost.
+"""
+
+import asyncio
+from collections.abc import Mapping
+
+import aiohttp
+from aiohttp import EMPTY_PAYLOAD, StreamReader
+from aiohttp.client_reqrep import ClientRequest
+from aiohttp.connector import Connection
+from aiohttp.http_exceptions import HttpProcessingError
+from yarl import URL
+
+from sai_proxy.sai_api.pool import Attempt, SaiConnection, StrictConnector
+
+MAX_HEADER_BYTES = 48 * 1024
+MAX_HEADERS = 192
+"""Of SAI's answers: as generous as this server is with its clients, for the cookies that it may set."""
+
+_READ_AHEAD = 16 * 1024
+"""Of an answer that its client does not read; twice as much stops the reading from SAI."""
+
+_WRITTEN_AT_ONCE = 64 * 1024
+"""A longer question goes out piece by piece, as SAI takes it: in one go each choice would have a copy waiting."""
+
+_SWITCHING = 101
+_LEAST_S = 0.001
+
+
+class SilentError(TimeoutError):
+    """Nothing came for as long as may pass between two pieces of an answer."""
+
+
+class Exchange:
+    """A question that was sent, and its answer, whose connection it has to itself until it is closed.
+
+    status, headers: of the answer, once `begin` has returned. deadline: of the loop's clock, for all of it. idle_s:
+    between two pieces of the answer. There is one timer, which is moved only when it fires too early.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+
+    def __init__(
+        self, connection: Connection, loop: asyncio.AbstractEventLoop, *, deadline: float, idle_s: float
+    ) -> None:
+        protocol = connection.protocol
+        assert isinstance(protocol, SaiConnection)
+        self._connection: Connection | None = connection
+        self._protocol = protocol
+        self._loop = loop
+        self._deadline = deadline
+        self._idle_s = idle_s
+        self._idle_until = deadline
+        self._waiting = False
+        self._content: StreamReader = EMPTY_PAYLOAD
+        self._timer: asyncio.TimerHandle | None = None
+        self._writing: asyncio.Task[None] | None = None
+
+    async def begin(self, head: bytes, payload: bytes) -> None:
+        """Send the question, and return with the head of the answer. Raises ClientError, TimeoutError."""
+        protocol = self._protocol
+        protocol.set_response_params(
+            read_until_eof=True,
+            auto_decompress=False,  # see `inflate`
+            read_bufsize=_READ_AHEAD,
+            max_line_size=MAX_HEADER_BYTES,
+            max_field_size=MAX_HEADER_BYTES,
+            max_headers=MAX_HEADERS,
+        )
+        try:
+            self._send(head, payload)
+            self._wait()
+            while True:
+                message, content = await protocol.read()
+                if not 100 <= message.code < 200 or message.code == _SWITCHING:
+                    break
+        except HttpProcessingError as exc:
+            self.close()
+            raise aiohttp.ClientPayloadError("the answer is no HTTP") from exc
+        except OSError as exc:
+            self.close()
+            if isinstance(exc, aiohttp.ClientError | TimeoutError):
+                raise
+            raise aiohttp.ClientOSError(*exc.args) from exc
+        except BaseException:
+            self.close()
+            raise
+        self._waiting = False
+        self.status, self.headers, self._content = message.code, message.headers, content
+        self._idle_until = self._loop.time() + self._idle_s
+        content.on_eof(self._end)
+
+    def _send(self, head: bytes, payload: bytes) -> None:
+        transport = self._protocol.transport
+        if transport is None:
+            raise aiohttp.ClientConnectionError("the connection has ended")
+        if len(payload) <= _WRITTEN_AT_ONCE:
+            transport.write(head + payload)
+            return
+        transport.write(head)
+        self._writing = self._loop.create_task(self._write(transport, payload))
+
+    async def _write(self, transport: asyncio.Transport, payload: bytes) -> None:
+        view = memoryview(payload)
+        try:
+            for at in range(0, len(view), _WRITTEN_AT_ONCE):
+                transport.write(view[at : at + _WRITTEN_AT_ONCE])
+                await self._protocol._drain_helper()
+        except (OSError, aiohttp.ClientError):
+            return  # the protocol has told who reads
+
+    @property
+    def complete(self) -> bool:
+        """Whether the end of the answer has come."""
+        return self._content.is_eof()
+
+    async def receive(self, most: int) -> bytes:
+        """The bytes that are here, or the next to arrive, at most so many; none at the end. Raises ClientError,
+        TimeoutError."""
+        data = self._content.read_nowait(most)
+        if not data and not self._content.is_eof():
+            self._wait()
+            try:
+                data = await self._content.read(most)
+            finally:
+                self._waiting = False
+        self._idle_until = self._loop.time() + self._idle_s
+        return data
+
+    def rest(self, most: int) -> bytes:
+        """What is here of an answer that has broken off, of which aiohttp gives out nothing more."""
+        return self._content._read_nowait(most)
+
+    def close(self) -> None:
+        """Let the connection go; break it, unless the answer has been read to its end."""
+        self._stop()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def _end(self) -> None:
+        """The answer is complete: the connection is for others now, unless the question is still being sent."""
+        unsent = self._writing is not None and not self._writing.done()
+        self._stop()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close() if unsent else connection.release()
+
+    def _stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._writing is not None:
+            self._writing.cancel()
+
+    def _wait(self) -> None:
+        """From now on somebody waits."""
+        self._waiting = True
+        due, timer = min(self._idle_until, self._deadline), self._timer
+        if timer is None or timer.when() > due:
+            if timer is not None:
+                timer.cancel()
+            self._timer = self._loop.call_at(due, self._look)
+
+    def _look(self) -> None:
+        """The timer has fired: too late for whoever waits, or too early."""
+        self._timer = None
+        if not self._waiting:
+            return
+        now = self._loop.time()
+        if now < min(self._idle_until, self._deadline):
+            self._wait()
+        else:
+            fault = TimeoutError() if now >= self._deadline else SilentError()
+            if self._content is not EMPTY_PAYLOAD:
+                self._content.set_exception(fault)
+            self._protocol.set_exception(fault)
+
+
+class Exchanges:
+    """The connections to one SAI. connect_timeout_s: for one to be made. idle_s: between two pieces of an answer."""
+
+    def __init__(self, connector: StrictConnector, url: URL, *, connect_timeout_s: float, idle_s: float) -> None:
+        self._connector = connector
+        self._loop = asyncio.get_running_loop()
+        self._timeout = aiohttp.ClientTimeout(connect=connect_timeout_s)
+        self._connect_timeout_s = connect_timeout_s
+        self._idle_s = idle_s
+        self._where = ClientRequest("POST", url, loop=self._loop)
+        """What the connector wants to know: a host, a port, and whether with TLS."""
+
+    async def ask(self, head: bytes, payload: bytes, attempt: Attempt, deadline: float) -> Exchange:
+        """Send a question, and return with the head of its answer. deadline: of the loop's clock, for all of it.
+        Raises ClientError, TimeoutError."""
+        connection = await self._connect(attempt, deadline)
+        exchange = Exchange(connection, self._loop, deadline=deadline, idle_s=self._idle_s)
+        await exchange.begin(head, payload)
+        return exchange
+
+    async def _connect(self, attempt: Attempt, deadline: float) -> Connection:
+        timeout, left_s = self._timeout, deadline - self._loop.time()
+        if left_s < self._connect_timeout_s:
+            timeout = aiohttp.ClientTimeout(connect=max(left_s, _LEAST_S))
+        try:
+            return await self._connector.take(self._where, attempt, timeout)
+        except TimeoutError as exc:
+            if timeout is self._timeout:
+                raise aiohttp.ConnectionTimeoutError("no connection in time") from exc
+            raise
+        except OSError as exc:
+            if isinstance(exc, aiohttp.ClientError):
+                raise
+            raise aiohttp.ClientOSError(*exc.args) from exc
+
+    async def close(self) -> None:
+        await self._connector.close()

@@ -2,7 +2,8 @@
 
 Reads ANSWER, if the request got that far, to tell a failure as an assistant's message where the
 operator chose so; writes the error's code into RECORD. Stands right inside request-id, so that
-nothing escapes it. Once bytes have gone out it re-raises: a second answer would land in the first.
+nothing escapes it. Once bytes have gone out it re-raises: a second answer would land in the first. What was asked,
+and its answer, is let go here, however the request ends.
 """
 
 import logging
@@ -12,7 +13,7 @@ from aiohttp.typedefs import Handler, Middleware
 
 from sai_proxy import errors
 from sai_proxy.http.error_responses import error_response, from_http_exception
-from sai_proxy.keys import ANSWER, RECORD
+from sai_proxy.keys import ANSWER, CONTENT, RECORD
 from sai_proxy.openai_api import event_stream
 from sai_proxy.openai_api.failures import FailurePolicy
 
@@ -57,6 +58,7 @@ def error_mapping_middleware(policy: FailurePolicy) -> Middleware:
             logger.exception("unexpected error")
             return answer(request, errors.InternalError())
         finally:
-            request.pop(ANSWER, None)  # a connection keeps its last request, and this may keep all of an answer
+            for key in CONTENT:
+                request.pop(key, None)
 
     return error_mapping

@@ -18,7 +18,7 @@ from sai_proxy.http.draining import Lifecycle
 from sai_proxy.http.error_responses import SERVER_NAME
 from sai_proxy.http.home_page import add_home_page
 from sai_proxy.http.ids import answer_stamp, secret_stamp
-from sai_proxy.http.memory_pressure import is_short_of_memory, memory_limit
+from sai_proxy.http.memory_pressure import is_short_of_memory, memory_limit, return_freed_memory
 from sai_proxy.http.pages import add_pages, welcome_body
 from sai_proxy.keys import ADMISSION, LIFECYCLE, METRICS, REQUEST_ID, STORE, UPSTREAM
 from sai_proxy.openai_api.endpoints import Endpoint, chat_completions, completions
@@ -40,6 +40,9 @@ from sai_proxy.telemetry.recent import Recent
 from sai_proxy.telemetry.tracing import Tracing
 
 MEMORY_INTERVAL_S = 0.5
+TRIM_INTERVAL_S = 2.0
+"""While memory is short: returning what was freed takes some milliseconds."""
+
 METRICS_PORT_BYTES = 1024 * 1024
 
 
@@ -235,7 +238,10 @@ async def _watch_memory(admission: Admission) -> None:
     limit = memory_limit()
     while limit is not None:
         admission.under_pressure = is_short_of_memory(limit)
-        await asyncio.sleep(MEMORY_INTERVAL_S)
+        if admission.under_pressure:
+            await asyncio.to_thread(return_freed_memory)
+            admission.under_pressure = is_short_of_memory(limit)
+        await asyncio.sleep(TRIM_INTERVAL_S if admission.under_pressure else MEMORY_INTERVAL_S)
 
 
 def metrics_app(main: web.Application) -> web.Application:

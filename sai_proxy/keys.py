@@ -19,6 +19,7 @@ where they are).
 """
 
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from aiohttp import web
 
@@ -44,6 +45,9 @@ CALLER = web.RequestKey("CALLER", str)
 """Who asks, as a keyed hash of their credential."""
 RECALLED: web.RequestKey[Recalled] = web.RequestKey("RECALLED")
 KEEP: web.RequestKey[Callable[[Kept], Awaitable[None]]] = web.RequestKey("KEEP")
+
+CONTENT: tuple[web.RequestKey[Any], ...] = (BODY, RECALLED, KEEP, CHAT_REQUEST, ANSWER)
+"""What was asked, and its answer: let go when the request ends, since a connection keeps its last request."""
 
 UPSTREAM: web.AppKey[Upstream] = web.AppKey("UPSTREAM")
 ADMISSION = web.AppKey("ADMISSION", Admission)

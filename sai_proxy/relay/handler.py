@@ -77,7 +77,7 @@ async def _ask(request: web.Request, deadline: float) -> Choices:
     finally:
         for question in questions:
             question.release()
-        request[HOLDING].settle(kept)
+        request[HOLDING].grow(-payloads)  # and no more: what has come of the answer is accounted for already
 
 
 async def _questions(upstream: Upstream, chat: ChatRequest, holding: Holding, kept: int) -> list[Question]:

@@ -5,13 +5,17 @@ are kept cannot be reached, it is asked only now and then, so that nobody waits 
 """
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 from sai_proxy.errors import StoreUnavailable
 from sai_proxy.openai_api.kept_responses import Kept, Recalled, References, oldest_named
-from sai_proxy.store.blobs import Blobs, BlobsUnavailable
-from sai_proxy.store.encoding import MAX_KEPT_BYTES, decode_kept, encode_kept, size_of
+from sai_proxy.store.blobs import MAX_AT_ONCE, Blobs, BlobsUnavailable, TooLong
+from sai_proxy.store.encoding import MAX_BLOB_BYTES, MAX_KEPT_BYTES, decode_kept, encode_kept, size_of
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -22,7 +26,10 @@ BATCH = 8
 """Answers that are read at once."""
 
 INLINE_BYTES = 32 * 1024
-"""A longer answer is compressed in a thread: 1 MiB takes some 10 ms."""
+"""A longer answer is compressed, or read, in a thread and by turns: 1 MiB takes some 10 ms."""
+
+LONG_AT_ONCE = 2
+"""Longer answers of one process that are read at once: while one is, it is there several times."""
 
 Hold = Callable[[int], None]
 """Accounts for so many bytes. Raises ServerBusy."""
@@ -36,6 +43,8 @@ class AnswerStore:
         self._now = now
         self._on_use = on_use
         self._rests_until: float | None = None
+        self._turns = asyncio.Semaphore(MAX_AT_ONCE)
+        self._long_turns = asyncio.Semaphore(LONG_AT_ONCE)
 
     @property
     def failing(self) -> bool:
@@ -69,25 +78,14 @@ class AnswerStore:
             logger.warning("an answer is too long to be kept", extra={"bytes": size_of(kept)})
             self._on_use("keep", "too_long")
             return
-        if self._resting:
-            self._on_use("keep", "failed")
-            return
         blob = encode_kept(kept) if size_of(kept) <= INLINE_BYTES else await asyncio.to_thread(encode_kept, kept)
-        try:
-            await self._blobs.write(_key(owner, kept.id), blob)
-        except BlobsUnavailable as exc:
-            self._failed("keep", exc)
-        else:
+        with contextlib.suppress(StoreUnavailable):
+            await self._use("keep", lambda: self._blobs.write(_key(owner, kept.id), blob))
             self._worked("keep", "ok")
 
     async def forget(self, owner: str, name: str) -> bool:
         """Delete an answer. Whether it was there. Raises StoreUnavailable."""
-        self._refuse_while_resting("forget")
-        try:
-            found = await self._blobs.delete(_key(owner, name))
-        except BlobsUnavailable as exc:
-            self._failed("forget", exc)
-            raise StoreUnavailable(retry_after_s=round(REST_S)) from exc
+        found = await self._use("forget", lambda: self._blobs.delete(_key(owner, name)))
         self._worked("forget", "ok" if found else "missing")
         return found
 
@@ -102,17 +100,11 @@ class AnswerStore:
         return found
 
     async def _read_batch(self, owner: str, names: list[str], hold: Hold) -> dict[str, Kept]:
-        self._refuse_while_resting("recall")
-        try:
-            blobs = await self._blobs.read([_key(owner, name) for name in names])
-        except BlobsUnavailable as exc:
-            self._failed("recall", exc)
-            raise StoreUnavailable(retry_after_s=round(REST_S)) from exc
+        keys = [_key(owner, name) for name in names]
+        blobs = await self._use("recall", lambda: self._blobs.read(keys, INLINE_BYTES))
         found: dict[str, Kept] = {}
-        for name, blob in zip(names, blobs, strict=True):
-            kept = None
-            if blob is not None:
-                kept = decode_kept(blob) if len(blob) <= INLINE_BYTES else await asyncio.to_thread(decode_kept, blob)
+        for name, key, blob in zip(names, keys, blobs, strict=True):
+            kept = await self._read_long(key, blob.size, hold) if isinstance(blob, TooLong) else _decoded(blob)
             if kept is not None and kept.id != name:  # the answer to another question: nobody else's goes out
                 logger.error("a kept answer came under another's name")
                 kept = None
@@ -121,6 +113,27 @@ class AnswerStore:
                 found[name] = kept
             self._worked("recall", "missing" if kept is None else "ok")
         return found
+
+    async def _read_long(self, key: str, size: int, hold: Hold) -> Kept | None:
+        """One that takes so much that it is accounted for before it is read, by turns."""
+        async with self._long_turns:
+            hold(size)
+            (blob,) = await self._use("recall", lambda: self._blobs.read([key], MAX_BLOB_BYTES))
+            kept = await asyncio.to_thread(_decoded, blob) if isinstance(blob, bytes) else None
+            hold(-size)
+        return kept
+
+    async def _use(self, operation: str, call: Callable[[], Awaitable[T]]) -> T:
+        """The result of `call`, when its turn has come: waiting for that is no failure of the place's. Raises
+        StoreUnavailable."""
+        self._refuse_while_resting(operation)
+        async with self._turns:
+            self._refuse_while_resting(operation)
+            try:
+                return await call()
+            except BlobsUnavailable as exc:
+                self._failed(operation, exc)
+                raise StoreUnavailable(retry_after_s=round(REST_S)) from exc
 
     @property
     def _resting(self) -> bool:
@@ -142,6 +155,10 @@ class AnswerStore:
             logger.warning("kept answers are in reach again")
             self._rests_until = None
         self._on_use(operation, outcome)
+
+
+def _decoded(blob: bytes | None) -> Kept | None:
+    return None if blob is None else decode_kept(blob)
 
 
 def _key(owner: str, name: str) -> str:

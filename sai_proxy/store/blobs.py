@@ -1,17 +1,28 @@
 """Where values are kept under keys, for a while."""
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 
 class BlobsUnavailable(Exception):
     """The place where they are kept cannot be reached, or does not answer in time."""
 
 
+MAX_AT_ONCE = 32
+"""Calls of one process."""
+
+
+class TooLong(NamedTuple):
+    """In place of a value that is longer than was asked for."""
+
+    size: int
+
+
 class Blobs(Protocol):
     """Values by keys. Each expires some time after it was last written or read."""
 
-    async def read(self, keys: list[str]) -> list[bytes | None]:
-        """The values of these keys, None for those that are not there. Raises BlobsUnavailable."""
+    async def read(self, keys: list[str], most: int) -> list[bytes | TooLong | None]:
+        """The values of these keys, None for those that are not there. most: bytes of a value. Raises
+        BlobsUnavailable."""
         ...
 
     async def write(self, key: str, value: bytes) -> None:

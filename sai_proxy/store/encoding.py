@@ -10,6 +10,9 @@ VERSION = b"\x01"
 MAX_KEPT_BYTES = 4 * 1024 * 1024
 """Of one answer with what was new in its request, before compression."""
 
+MAX_BLOB_BYTES = 2 * MAX_KEPT_BYTES
+"""Of a value that was kept: more than any of ours has."""
+
 _LEVEL = 1
 """Of compression: text becomes a third or less, and higher levels take several times as long for a little more."""
 

@@ -4,6 +4,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import NamedTuple
 
+from sai_proxy.store.blobs import TooLong
+
 ENTRY_BYTES = 512
 """What an entry takes beside its value: keys, and the objects around them. Measured, rounded up."""
 
@@ -26,9 +28,10 @@ class MemoryBlobs:
     def __len__(self) -> int:
         return len(self._entries)
 
-    async def read(self, keys: list[str]) -> list[bytes | None]:
+    async def read(self, keys: list[str], most: int) -> list[bytes | TooLong | None]:
         self._expire()
-        return [self._use(key) for key in keys]
+        values = map(self._use, keys)
+        return [TooLong(len(value)) if value is not None and len(value) > most else value for value in values]
 
     async def write(self, key: str, value: bytes) -> None:
         self._remove(key)

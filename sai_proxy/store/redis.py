@@ -9,12 +9,11 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from sai_proxy.store.blobs import BlobsUnavailable
+from sai_proxy.store.blobs import MAX_AT_ONCE, BlobsUnavailable, TooLong
 
 T = TypeVar("T")
 
 CALL_TIMEOUT_S = 1.0
-MAX_CONNECTIONS = 32
 
 
 class RedisBlobs:
@@ -27,7 +26,7 @@ class RedisBlobs:
         self._expiry_ms = round(expiry_s * 1000)
         pool = BlockingConnectionPool.from_url(
             url,
-            max_connections=MAX_CONNECTIONS,
+            max_connections=MAX_AT_ONCE,
             timeout=CALL_TIMEOUT_S,
             socket_timeout=CALL_TIMEOUT_S,
             socket_connect_timeout=CALL_TIMEOUT_S,
@@ -36,12 +35,17 @@ class RedisBlobs:
         )
         self._redis = Redis(connection_pool=pool)
 
-    async def read(self, keys: list[str]) -> list[bytes | None]:
-        async def call() -> list[bytes | None]:
+    async def read(self, keys: list[str], most: int) -> list[bytes | TooLong | None]:
+        """In one round trip: of a value that is too long only its beginning comes here."""
+
+        async def call() -> list[bytes | TooLong | None]:
             async with self._redis.pipeline(transaction=False) as pipe:
                 for key in keys:
-                    pipe.getex(key, px=self._expiry_ms)
-                return [_value(answer) for answer in await pipe.execute()]
+                    pipe.strlen(key)
+                    pipe.getrange(key, 0, most - 1)
+                    pipe.pexpire(key, self._expiry_ms)
+                answers = await pipe.execute()
+            return [_value(*answers[at : at + 2]) for at in range(0, len(answers), 3)]
 
         return await _within(call)
 
@@ -57,10 +61,11 @@ class RedisBlobs:
         await self._redis.connection_pool.disconnect()
 
 
-def _value(answer: object) -> bytes | None:
-    if answer is None or isinstance(answer, bytes):
-        return answer
-    raise TypeError(type(answer).__name__)
+def _value(size: object, begin: object) -> bytes | TooLong | None:
+    """None for an empty one, too: nothing of ours is."""
+    if not isinstance(size, int) or not isinstance(begin, bytes):
+        raise TypeError(f"{type(size).__name__}, {type(begin).__name__}")
+    return TooLong(size) if size > len(begin) else begin or None
 
 
 async def _within(call: Callable[[], Awaitable[T]]) -> T:

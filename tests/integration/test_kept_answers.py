@@ -1,7 +1,10 @@
 """Answers that several processes keep together, in a real Redis (or Valkey)."""
 
 import asyncio
+import random
 import shutil
+import string
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -9,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from sai_proxy.keys import ADMISSION
 from sai_proxy.simulator import Simulator, simulator
 from tests.support import SYSTEM_KEY, USER_KEY, Process, Proxy, environment, free_port, running_process, running_proxy
 
@@ -124,6 +128,34 @@ async def test_what_is_used_is_kept_longer_and_what_is_deleted_is_gone(redis: Re
         async with proxy.session.get(url, headers=mine) as response:
             assert response.status == 404
         assert key not in await redis.command("KEYS", "*")
+
+
+async def test_long_answers_are_recalled_whole(redis: Redis) -> None:
+    """What does not compress, and more of it than is read at first."""
+    noise = "".join(random.Random(7).choices(string.ascii_letters + string.digits, k=300_000))
+    async with simulator() as sai, running_proxy(sai, RESPONSES_STORE=redis.url) as proxy:
+        made = await ask(proxy, metadata={"noise": noise})
+        (key,) = [line for line in (await redis.command("KEYS", "*")).splitlines() if line.startswith(b"sai-proxy:")]
+        await redis.command("PEXPIRE", key.decode(), "60000")
+        async with proxy.session.get(
+            f"{proxy.url}{PATH}/{made['id']}", headers={"Authorization": f"Bearer {USER_KEY}"}
+        ) as response:
+            assert (await response.json())["metadata"] == {"noise": noise}
+        assert await milliseconds_left(redis, key.decode()) > 3_590_000
+        assert (await ask(proxy, "two", previous_response_id=made["id"]))["status"] == "completed"
+        assert proxy.app[ADMISSION].held == 0
+
+
+async def test_a_crowd_costs_no_answer_and_no_state(redis: Redis) -> None:
+    """More at once than there are connections to the store."""
+    async with simulator(recording=False) as sai, running_proxy(sai, RESPONSES_STORE=redis.url) as proxy:
+
+        async def converse() -> str:
+            made = await ask(proxy, "one")
+            return str((await ask(proxy, "two", previous_response_id=made["id"])).get("status"))
+
+        assert Counter(await asyncio.gather(*(converse() for _ in range(300)))) == {"completed": 300}
+        assert (await proxy.get("/health/readiness")).json["store"] == "ok"
 
 
 async def test_a_server_that_was_started_anew_costs_nothing(redis: Redis) -> None:

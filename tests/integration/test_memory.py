@@ -76,6 +76,45 @@ async def test_failures_with_large_bodies_leave_nothing(body: Any) -> None:
         assert resident_mib(process) - before < 20, "each would hold 2 MiB or more"
 
 
+TOOLS = [{"type": "function", "name": f"f{n}", "description": "x" * 5_000} for n in range(60)]
+ENDED = {
+    "over the context limit": ("/v1/chat/completions", chat("x" * 5_000_000)),
+    "over the context limit, at Responses": ("/v1/responses", {"model": "sai-model", "input": "x" * 5_000_000}),
+    "no such model": ("/v1/responses", {"model": "nobody-knows-this", "input": LARGE}),
+    "answered, with tools": ("/v1/responses", {"model": "sai-model", "input": "x", "tools": TOOLS}),
+    "answered, with tools, in chat": (
+        "/v1/chat/completions",
+        chat("x", tools=[{"type": "function", "function": tool} for tool in TOOLS]),
+    ),
+}
+
+
+@pytest.mark.parametrize(("path", "body"), ENDED.values(), ids=ENDED)
+async def test_connections_that_stay_open_keep_nothing_of_what_was_asked(path: str, body: Any) -> None:
+    """aiohttp keeps the last request of each."""
+    data = json.dumps(body).encode()
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(data)}\r\n\r\n".encode()
+    async with simulator(recording=False) as sai, running_process(environment(sai.url)) as process:
+        port = int(process.proxy.url.rsplit(":", 1)[1])
+        writers: list[asyncio.StreamWriter] = []
+
+        async def ask() -> None:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writers.append(writer)
+            writer.write(head + data)
+            answer = await reader.readuntil(b"\r\n\r\n")
+            await reader.readexactly(int(answer.lower().partition(b"content-length: ")[2].split()[0]))
+
+        for _ in range(5):
+            await ask()
+        before = resident_mib(process)
+        for _ in range(25):
+            await ask()
+        assert resident_mib(process) - before < 12, "each would hold more than half a MiB"
+        for writer in writers:
+            writer.close()
+
+
 @pytest.mark.parametrize("fields", [{}, {"stream": True}, {"n": 2}], ids=str)
 async def test_an_unreachable_sai_leaves_nothing(fields: dict[str, Any]) -> None:
     changes = {"CONTEXT_LIMIT_TOKENS": "1000000"}

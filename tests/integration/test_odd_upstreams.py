@@ -5,13 +5,16 @@ import gc
 import gzip
 import logging
 import zlib
+from typing import Any
 
 import pytest
 
+from sai_proxy.http.admission import Admission
+from sai_proxy.keys import ADMISSION
 from sai_proxy.simulator import Simulator
 from tests.conftest import StartProxy
 from tests.integration.raw_upstream import head, raw_upstream
-from tests.support import SYSTEM_KEY, chat, content_of, fields_of, until
+from tests.support import SYSTEM_KEY, Proxy, chat, content_of, fields_of, until
 
 PAGE = "<!DOCTYPE html><html><head><title>Sign in to your account</title></head></html>"
 
@@ -159,3 +162,24 @@ async def test_a_credential_that_sai_echoes_is_masked(
     assert "***" in written
     assert SYSTEM_KEY not in written.replace(chat(body)["messages"][0]["content"], "")
     assert "bare-cookie" not in written
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_answer_that_is_looked_at_first_is_accounted_for_once(
+    proxy: Proxy, monkeypatch: pytest.MonkeyPatch, stream: bool
+) -> None:
+    """What stands in a web page's type is looked at before it is relayed; as it is held then, it is never given back
+    twice."""
+    held: list[int] = []
+    take = Admission.take_bytes
+
+    def watched(self: Admission, *args: Any, **options: Any) -> None:
+        take(self, *args, **options)
+        held.append(self.held)
+
+    monkeypatch.setattr(Admission, "take_bytes", watched)
+    answer = await proxy.ask("[[type=text/html]][[gzip]][[chars=1000000]]", stream=stream)
+    assert answer.status == 200
+    assert min(held) >= 0
+    assert max(held) > 30_000
+    await until(lambda: not proxy.app[ADMISSION].held)

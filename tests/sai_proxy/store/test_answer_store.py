@@ -1,15 +1,17 @@
+import asyncio
 import gc
 import random
 import tracemalloc
 import zlib
+from collections import Counter
 
 import pytest
 from msgspec import Raw
 
 from sai_proxy.errors import ServerBusy, StoreUnavailable
 from sai_proxy.openai_api.kept_responses import Kept, References
-from sai_proxy.store.answer_store import REST_S, AnswerStore
-from sai_proxy.store.blobs import BlobsUnavailable
+from sai_proxy.store.answer_store import INLINE_BYTES, LONG_AT_ONCE, REST_S, AnswerStore
+from sai_proxy.store.blobs import MAX_AT_ONCE, BlobsUnavailable, TooLong
 from sai_proxy.store.encoding import MAX_KEPT_BYTES, decode_kept, encode_kept
 from sai_proxy.store.memory import MemoryBlobs
 
@@ -27,9 +29,9 @@ class Failing(MemoryBlobs):
         if self.down:
             raise BlobsUnavailable("down")
 
-    async def read(self, keys: list[str]) -> list[bytes | None]:
+    async def read(self, keys: list[str], most: int) -> list[bytes | TooLong | None]:
         self._ask()
-        return await super().read(keys)
+        return await super().read(keys, most)
 
     async def write(self, key: str, value: bytes) -> None:
         self._ask()
@@ -112,6 +114,78 @@ async def test_what_is_recalled_is_accounted_for(world: World) -> None:
 
     with pytest.raises(ServerBusy):
         await world.store.recall("me", References("a"), refuse)
+
+
+class Slow(MemoryBlobs):
+    """Takes some turns of the loop for each call, and knows how many ran at once. down: from which call on it fails."""
+
+    def __init__(self, down: int = 10**9) -> None:
+        super().__init__(max_bytes=10**8, expiry_s=1e9, now=lambda: 0)
+        self.running = self.most = self.asked = self.running_long = self.most_long = 0
+        self.lengths: list[int] = []
+        self._down = down
+
+    async def read(self, keys: list[str], most: int) -> list[bytes | TooLong | None]:
+        self.running += 1
+        self.asked += 1
+        self.most = max(self.most, self.running)
+        long = most > INLINE_BYTES
+        self.running_long += long
+        self.most_long = max(self.most_long, self.running_long)
+        try:
+            for _ in range(10):
+                await asyncio.sleep(0)
+            if self.asked > self._down:
+                raise BlobsUnavailable("down")
+            values = await super().read(keys, most)
+            self.lengths += [len(value) for value in values if isinstance(value, bytes)]
+            return values
+        finally:
+            self.running -= 1
+            self.running_long -= long
+
+
+async def test_a_crowd_waits_for_its_turn_and_nobody_fails() -> None:
+    """Waiting is no failure of the place: it would be left alone, with all that it holds."""
+    blobs, uses = Slow(), Counter[tuple[str, str]]()
+    store = AnswerStore(blobs, now=lambda: 0, on_use=lambda *use: uses.update([use]))
+    await store.keep("me", answer("a"))
+    found = await asyncio.gather(*(store.get("me", "a", ignore) for _ in range(1_000)))
+    assert all(found)
+    assert blobs.most == MAX_AT_ONCE
+    assert uses == {("keep", "ok"): 1, ("recall", "ok"): 1_000}
+
+
+async def test_who_has_waited_for_a_place_that_fails_meanwhile_does_not_ask_it() -> None:
+    blobs = Slow(down=0)
+    store = AnswerStore(blobs, now=lambda: 0, on_use=lambda *_: None)
+    results = await asyncio.gather(*(store.get("me", "a", ignore) for _ in range(1_000)), return_exceptions=True)
+    assert {type(result) for result in results} == {StoreUnavailable}
+    assert blobs.asked == MAX_AT_ONCE
+
+
+async def test_long_answers_are_accounted_for_before_they_are_read_and_come_by_turns() -> None:
+    blobs = Slow()
+    store = AnswerStore(blobs, now=lambda: 0, on_use=lambda *_: None)
+    noise = random.Random(7)
+    for number in range(8):
+        text = b'"' + noise.randbytes(200_000).hex().encode() + b'"'
+        await store.keep("me", Kept(f"n{number}", Raw(text), Raw(b"[]")))
+    held: list[int] = []
+
+    def hold(size: int) -> None:
+        held.append(size)
+        raise ServerBusy
+
+    wanted = References(None, tuple(f"n{number}" for number in range(8)))
+    with pytest.raises(ServerBusy):
+        await store.recall("me", wanted, hold)
+    assert (len(held), blobs.lengths) == (1, []), "refused before the first of them was here"
+    sums: list[int] = []
+    await asyncio.gather(*(store.recall("me", wanted, sums.append) for _ in range(10)))
+    assert len(blobs.lengths) == 80
+    assert sum(sums) == 80 * 400_004
+    assert blobs.most_long == LONG_AT_ONCE
 
 
 async def test_a_place_that_is_down_costs_what_it_holds_and_is_left_alone_for_a_while(

@@ -1,5 +1,6 @@
 import pytest
 
+from sai_proxy.store.blobs import TooLong
 from sai_proxy.store.memory import ENTRY_BYTES, MemoryBlobs
 
 
@@ -11,11 +12,23 @@ class Clock:
         return self.now
 
 
+async def read(blobs: MemoryBlobs, keys: list[str]) -> list[bytes | TooLong | None]:
+    return await blobs.read(keys, 1_000)
+
+
+async def test_of_what_is_too_long_the_length_is_told() -> None:
+    blobs = MemoryBlobs(max_bytes=100_000, expiry_s=10, now=Clock())
+    await blobs.write("a", bytes(1_000))
+    await blobs.write("b", bytes(1_001))
+    assert await read(blobs, ["a", "b"]) == [bytes(1_000), TooLong(1_001)]
+    assert await blobs.read(["b"], 2_000) == [bytes(1_001)]
+
+
 async def test_what_is_written_is_read_and_deleted() -> None:
     blobs = MemoryBlobs(max_bytes=10_000, expiry_s=10, now=Clock())
     await blobs.write("a", b"1")
     await blobs.write("a", b"22")
-    assert await blobs.read(["a", "b"]) == [b"22", None]
+    assert await read(blobs, ["a", "b"]) == [b"22", None]
     assert blobs.held_bytes == ENTRY_BYTES + 2
     assert await blobs.delete("a")
     assert not await blobs.delete("a")
@@ -28,11 +41,11 @@ async def test_a_value_expires_after_its_last_use() -> None:
     await blobs.write("a", b"1")
     await blobs.write("b", b"1")
     clock.now = 6
-    assert await blobs.read(["a"]) == [b"1"]
+    assert await read(blobs, ["a"]) == [b"1"]
     clock.now = 12
-    assert await blobs.read(["a", "b"]) == [b"1", None]
+    assert await read(blobs, ["a", "b"]) == [b"1", None]
     clock.now = 22
-    assert await blobs.read(["a"]) == [None]
+    assert await read(blobs, ["a"]) == [None]
     assert (len(blobs), blobs.held_bytes) == (0, 0)
 
 
@@ -54,9 +67,9 @@ async def test_what_was_not_used_longest_goes_first() -> None:
     blobs = MemoryBlobs(max_bytes=3 * (ENTRY_BYTES + 10), expiry_s=10, now=Clock())
     for key in "abc":
         await blobs.write(key, bytes(10))
-    await blobs.read(["a"])
+    await read(blobs, ["a"])
     await blobs.write("d", bytes(10))
-    assert [value is not None for value in await blobs.read(["a", "b", "c", "d"])] == [True, False, True, True]
+    assert [value is not None for value in await read(blobs, ["a", "b", "c", "d"])] == [True, False, True, True]
     assert blobs.held_bytes <= 3 * (ENTRY_BYTES + 10)
 
 
@@ -64,4 +77,4 @@ async def test_what_is_larger_than_all_is_not_taken_and_pushes_nothing_out() -> 
     blobs = MemoryBlobs(max_bytes=1_000, expiry_s=10, now=Clock())
     await blobs.write("a", b"1")
     await blobs.write("b", bytes(2_000))
-    assert await blobs.read(["a", "b"]) == [b"1", None]
+    assert await read(blobs, ["a", "b"]) == [b"1", None]

@@ -7,6 +7,7 @@ it reports is the one that went out.
 import asyncio
 import logging
 from collections.abc import Sequence
+from time import monotonic
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
@@ -44,8 +45,7 @@ def request_record_middleware(
 
     @web.middleware
     async def request_record(request: web.Request, handler: Handler) -> web.StreamResponse:
-        now = asyncio.get_running_loop().time
-        record = request[RECORD] = RequestRecord(started=now())
+        record = request[RECORD] = RequestRecord(started=monotonic())
         record.client = client_address(request.remote, request.headers, trusted_proxies)
         record.user_agent = (request.headers.get("User-Agent") or "")[:MAX_USER_AGENT_CHARS] or None
         status = 500
@@ -61,7 +61,7 @@ def request_record_middleware(
             status = response.status
             return response
         finally:
-            end(request, record, status, now())
+            end(request, record, status, monotonic())
 
     return request_record
 

@@ -15,7 +15,7 @@ from sai_proxy.errors import ContextLengthExceeded, RateLimited
 from sai_proxy.http.admission import Holding
 from sai_proxy.openai_api.usage import complete_usage
 from sai_proxy.relay.emulation import Demand, EmulatedReply
-from sai_proxy.relay.heartbeat import open_all
+from sai_proxy.relay.opening import open_all
 from sai_proxy.sai_api.upstream import Question, Reply, Upstream
 from sai_proxy.telemetry.record import RequestRecord
 from sai_proxy.tools.asking import with_another_try

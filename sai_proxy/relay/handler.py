@@ -3,9 +3,9 @@
 import asyncio
 import logging
 import sys
-from collections.abc import AsyncIterator, Awaitable
-from contextlib import asynccontextmanager
-from typing import TypeVar
+from collections.abc import Callable
+from functools import partial
+from time import monotonic
 
 import msgspec
 from aiohttp import web
@@ -24,12 +24,10 @@ from sai_proxy.openai_api.failures import FailurePolicy
 from sai_proxy.openai_api.usage import UsageBody, usage_body
 from sai_proxy.relay.choices import Asking, Choices, open_choices
 from sai_proxy.relay.emulation import demand_of
-from sai_proxy.relay.heartbeat import open_with_heartbeats, read_with_heartbeats
+from sai_proxy.relay.heartbeat import Heartbeat
 from sai_proxy.relay.writer import AnswerWriter
 from sai_proxy.sai_api.upstream import Question, Upstream
 from sai_proxy.telemetry.record import RequestRecord
-
-T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -48,11 +46,13 @@ def answer_handler(policy: FailurePolicy, *, heartbeat_s: float, deadline_s: flo
     """heartbeat_s: silence after which a stream's client hears something. deadline_s: from a request's
     arrival to its answer's end, whatever it waits for."""
 
+    late = partial(_too_late, deadline_s)
+
     async def answer(request: web.Request) -> web.StreamResponse:
         deadline = request[RECORD].started + deadline_s
         if request[ANSWER].stream:
-            return await StreamedAnswer(request, policy, heartbeat_s, deadline, deadline_s).run()
-        return await _whole_answer(request, deadline, deadline_s)
+            return await StreamedAnswer(request, policy, heartbeat_s, deadline, late).run()
+        return await _whole_answer(request, deadline, late)
 
     return answer
 
@@ -92,37 +92,25 @@ async def _questions(upstream: Upstream, chat: ChatRequest, holding: Holding, ke
     return questions
 
 
-@asynccontextmanager
-async def _within(deadline: float, seconds: float) -> AsyncIterator[None]:
-    """Raises UpstreamTimeout when all the time that a request may take is over."""
-    try:
-        async with asyncio.timeout_at(deadline):
-            yield
-    except TimeoutError as exc:
-        raise errors.UpstreamTimeout(timeout_facts(seconds), detail=f"REQUEST_DEADLINE, {seconds:g} s") from exc
+def _too_late(seconds: float) -> errors.UpstreamTimeout:
+    """All the time that a request may take is over."""
+    return errors.UpstreamTimeout(timeout_facts(seconds), detail=f"REQUEST_DEADLINE, {seconds:g} s")
 
 
-async def _waiting(record: RequestRecord, waiting: Awaitable[T]) -> T:
-    """The result of `waiting`, whose time counts as SAI's."""
-    now = asyncio.get_running_loop().time
-    start = now()
-    try:
-        return await waiting
-    finally:
-        record.sai_wait_s += now() - start
-
-
-async def _whole_answer(request: web.Request, deadline: float, deadline_s: float) -> web.StreamResponse:
-    writer, holding = AnswerWriter(request), request[HOLDING]
-    with request.app[LIFECYCLE].running():
-        async with _within(deadline, deadline_s):
-            choices, gathered = await _gather(request, deadline)
-        usage = _note_end(request, choices)
+async def _whole_answer(
+    request: web.Request, deadline: float, late: Callable[[], errors.UpstreamTimeout]
+) -> web.StreamResponse:
+    holding, lifecycle = request[HOLDING], request.app[LIFECYCLE]
+    with lifecycle.running(deadline, late):
+        choices, gathered = await _gather(request, deadline)
+    with lifecycle.running():
+        usage = _note_end(request[RECORD], choices)
         body = request[ANSWER].whole(
             [one.complete(choices.finish_reason(index)) for index, one in enumerate(gathered)], usage
         )
         holding.settle(len(body))
         await _keep(request)
+        writer = AnswerWriter(request)
         await writer.write_whole(body, {**WHOLE_HEADERS, **_model_header(choices)})
     return writer.response
 
@@ -130,20 +118,25 @@ async def _whole_answer(request: web.Request, deadline: float, deadline_s: float
 async def _gather(request: web.Request, deadline: float) -> tuple[Choices, list[Gathering]]:
     """All events of all choices, held within what is admitted."""
     record, holding = request[RECORD], request[HOLDING]
-    choices = await _waiting(record, _ask(request, deadline))
-    gathered = [Gathering() for _ in range(len(choices))]
-    running = len(choices)
+    asked = monotonic()
     try:
-        while running:
-            index, event = await _waiting(record, choices.read())
-            if event is None:
-                running -= 1
-            else:
-                _note_first_byte(request)
+        choices = await _ask(request, deadline)
+        gathered = [Gathering() for _ in range(len(choices))]
+        running = len(choices)
+        try:
+            while running:
+                index, event = await choices.read()
+                if event is None:
+                    running -= 1
+                    continue
+                if record.first_byte is None:
+                    record.first_byte = monotonic()
                 _hold(holding, event, times=2)  # again when they are joined
                 gathered[index].add(event)
+        finally:
+            choices.close()
     finally:
-        choices.close()
+        record.sai_wait_s += monotonic() - asked
     return choices, gathered
 
 
@@ -152,97 +145,138 @@ class StreamedAnswer:
 
     The status line waits for SAI's, so that a refusal keeps its own; only when SAI stays silent for
     a heartbeat's time is 200 sent, and failures from then on are an event. Where tools or JSON are demanded it
-    waits for what SAI has made of that.
+    waits for what SAI has made of that. What is there at once goes out at once: the beginning with the first
+    piece, the last events with the end.
     """
 
     def __init__(
-        self, request: web.Request, policy: FailurePolicy, heartbeat_s: float, deadline: float, deadline_s: float
+        self,
+        request: web.Request,
+        policy: FailurePolicy,
+        heartbeat_s: float,
+        deadline: float,
+        late: Callable[[], errors.UpstreamTimeout],
     ) -> None:
         self._request = request
+        self._record = request[RECORD]
         self._answer = request[ANSWER]
+        self._choices = request[CHAT_REQUEST].choices
+        self._demanding = demand_of(request[CHAT_REQUEST]) is not None
         self._policy = policy
-        self._heartbeat_s = heartbeat_s
         self._deadline = deadline
-        self._deadline_s = deadline_s
+        self._late = late
         self._writer = AnswerWriter(request)
+        self._heartbeat = Heartbeat(heartbeat_s, self._beat)
+        self._headers: dict[str, str] = {}
+        self._opening: bytes | None = None
         self._started = False
-        chat = request[CHAT_REQUEST]
-        self._demanding = demand_of(chat) is not None
         self._text_sent = False
 
     async def run(self) -> web.StreamResponse:
+        app = self._request.app
         try:
-            app = self._request.app
-            with app[LIFECYCLE].running(), app[METRICS].streams_in_flight.one_more():
-                async with _within(self._deadline, self._deadline_s):
-                    await self._relay()
-                await self._writer.end()
+            with app[METRICS].streams_in_flight.one_more():
+                with app[LIFECYCLE].running(self._deadline, self._late):
+                    last = await self._relay()
+                with app[LIFECYCLE].running():
+                    await self._heartbeat.quiet()
+                    if not self._started:
+                        await self._start(b"")
+                    await self._writer.end(last)
         except errors.ProxyError as exc:
+            await self._heartbeat.stop()
             if not self._writer.begun:
                 raise
             await self._fail(exc)
         except ConnectionError:
             raise  # the client has left
         except Exception:
+            await self._heartbeat.stop()
             if not self._writer.begun:
                 raise
             logger.exception("unexpected error in mid-answer")
             await self._fail(errors.InternalError())
+        finally:
+            await self._heartbeat.stop()
         return self._writer.response
 
-    async def _relay(self) -> None:
-        record, asking = self._request[RECORD], _ask(self._request, self._deadline)
-        choices = await _waiting(record, open_with_heartbeats(asking, self._heartbeat_s, self._heartbeat))
+    async def _relay(self) -> bytes:
+        """All of it but its last events, which are returned."""
+        record, answer = self._record, self._answer
+        asked = monotonic()
         try:
-            headers = _model_header(choices)
+            choices = await _ask(self._request, self._deadline)
+        finally:
+            record.sai_wait_s += monotonic() - asked
+        try:
+            self._open()
+            self._headers = _model_header(choices)
             if not self._demanding:
-                await self._start(headers)
+                self._heartbeat.soon()  # if nothing is there that could go out with it
             running = len(choices)
-            while running:
-                index, event = await _waiting(
-                    record, read_with_heartbeats(choices.read, self._heartbeat_s, self._heartbeat)
-                )
-                await self._start(headers)
-                if event is None:
-                    running -= 1
-                    end = self._answer.finish(index, choices.finish_reason(index))
-                    if not running:
-                        end += self._answer.closing(_note_end(self._request, choices))
-                        await _keep(self._request)
-                    await self._writer.write(end)
-                else:
-                    _note_first_byte(self._request)
-                    if self._answer.repeats:
-                        _hold(self._request[HOLDING], event, REPETITIONS)
-                    for part in in_parts(event, WRITTEN_CHARS):
-                        if data := written(self._answer, index, part, self._policy.chunk_chars):
-                            await self._writer.write(data)
-                            self._text_sent = True
+            while True:
+                asked = monotonic()
+                try:
+                    index, event = await choices.read()
+                finally:
+                    record.sai_wait_s += monotonic() - asked
+                if event is not None:
+                    await self._tell(index, event)
+                    continue
+                running -= 1
+                end = answer.finish(index, choices.finish_reason(index))
+                if not running:
+                    end += answer.closing(_note_end(record, choices))
+                    await _keep(self._request)
+                    return end
+                await self._write(end)
         finally:
             choices.close()
 
-    async def _heartbeat(self) -> None:
+    async def _tell(self, index: int, event: Event) -> None:
+        if self._record.first_byte is None:
+            self._record.first_byte = monotonic()
+        if self._answer.repeats:
+            _hold(self._request[HOLDING], event, REPETITIONS)
+        for part in in_parts(event, WRITTEN_CHARS):
+            if data := written(self._answer, index, part, self._policy.chunk_chars):
+                await self._write(data)
+                self._text_sent = True
+
+    async def _write(self, data: bytes) -> None:
+        await self._heartbeat.quiet()
+        if self._started:
+            await self._writer.write(data)
+        else:
+            await self._start(data)
+        self._heartbeat.heard()
+
+    async def _beat(self) -> None:
         if self._started:
             await self._writer.write(self._answer.heartbeat())
         else:
-            await self._start({})
+            self._open()
+            await self._start(b"")
 
-    async def _start(self, headers: dict[str, str]) -> None:
-        if self._started:
-            return
+    def _open(self) -> None:
+        """Make the first events, which come before all others."""
+        if self._opening is None:
+            self._opening = b"".join(map(self._answer.opening, range(self._choices)))
+
+    async def _start(self, data: bytes) -> None:
         self._started = True
-        first = b"".join(map(self._answer.opening, range(self._request[CHAT_REQUEST].choices)))
-        await self._writer.start(first, {**event_stream.HEADERS, **headers}, heartbeat=event_stream.KEEP_ALIVE)
+        opening, self._opening = self._opening or b"", b""
+        headers = {**event_stream.HEADERS, **self._headers}
+        await self._writer.start(opening + data, headers, heartbeat=event_stream.KEEP_ALIVE)
 
     async def _fail(self, error: errors.ProxyError) -> None:
         """The last event of an answer that will not be complete."""
-        record, form = self._request[RECORD], self._policy.form(error)
+        record, form = self._record, self._policy.form(error)
         record.error = form.code or form.type
         record.fault = error.fault
         record.told = form.message
         logger.warning("answer broke off", extra={"error": record.error, "detail": error.detail})
-        await self._writer.write(self._policy.last_events(error, self._answer, opened=True, text_sent=self._text_sent))
-        await self._writer.end()
+        await self._writer.end(self._policy.last_events(error, self._answer, opened=True, text_sent=self._text_sent))
 
 
 def _hold(holding: Holding, event: Event, times: int) -> None:
@@ -262,14 +296,7 @@ async def _keep(request: web.Request) -> None:
         await request[KEEP](kept)
 
 
-def _note_first_byte(request: web.Request) -> None:
-    record = request[RECORD]
-    if record.first_byte is None:
-        record.first_byte = asyncio.get_running_loop().time()
-
-
-def _note_end(request: web.Request, choices: Choices) -> UsageBody:
-    record = request[RECORD]
+def _note_end(record: RequestRecord, choices: Choices) -> UsageBody:
     prompt, completion, estimated = choices.usage()
     record.prompt_tokens, record.completion_tokens, record.usage_estimated = prompt, completion, estimated
     record.sai_model = choices.model

@@ -1,65 +1,63 @@
-"""Waiting for SAI while something is done at intervals: a heartbeat for the client."""
+"""Something for a client to hear while there is nothing to say."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import Any, Protocol, TypeVar
+from collections.abc import Awaitable, Callable
 
-T = TypeVar("T")
-
-
-class Closable(Protocol):
-    def close(self) -> None: ...
-
-
-C = TypeVar("C", bound=Closable)
 Beat = Callable[[], Awaitable[None]]
 
 
-async def open_with_heartbeats(opening: Coroutine[Any, Any, C], interval_s: float, beat: Beat) -> C:
-    """The result of `opening`, which runs undisturbed; every `interval_s` seconds, `beat`.
+class Heartbeat:
+    """A beat each `interval_s` seconds in which nothing was written.
 
-    If the caller is cancelled, or `beat` fails, the opening is cancelled; a result that came at
-    that very moment is closed, since nobody else knows of it.
+    There is one timer for an answer, which is moved only when it fires too early: a stream of thousands of pieces
+    costs a few of them. A beat runs beside whoever waits for SAI; before writing, `quiet` must have returned.
     """
-    task = asyncio.ensure_future(opening)
-    try:
-        while not (await asyncio.wait({task}, timeout=interval_s))[0]:
-            await beat()
-    except BaseException:
-        await _abandon([task])
-        raise
-    return task.result()
 
+    def __init__(self, interval_s: float, beat: Beat) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._interval_s = interval_s
+        self._beat = beat
+        self._beating: asyncio.Task[None] | None = None
+        self._writing = False
+        self._due = self._loop.time() + interval_s
+        self._timer: asyncio.Handle = self._loop.call_at(self._due, self._look)
 
-async def open_all(openings: Sequence[Coroutine[Any, Any, C]]) -> list[C]:
-    """The results of all, which run at once. If one fails, or the caller is cancelled, the others
-    are cancelled, and what has been opened is closed."""
-    if len(openings) == 1:
-        return [await openings[0]]
-    tasks = [asyncio.ensure_future(opening) for opening in openings]
-    try:
-        return list(await asyncio.gather(*tasks))
-    except BaseException:
-        await _abandon(tasks)
-        raise
+    async def quiet(self) -> None:
+        """Returns when no beat is being written, and none begins until `heard`. Raises what a beat has raised."""
+        self._writing = True
+        if self._beating is not None:
+            await self._beating
 
+    def heard(self) -> None:
+        """Something has been written."""
+        self._writing = False
+        self._due = self._loop.time() + self._interval_s
 
-async def _abandon(tasks: "Sequence[asyncio.Future[C]]") -> None:
-    """Cancel them, and close what they have opened."""
-    for task in tasks:
-        task.cancel()
-    await asyncio.wait(tasks)
-    for task in tasks:
-        if not task.cancelled() and task.exception() is None:
-            task.result().close()
+    def soon(self) -> None:
+        """A beat is due now, unless something is written at once."""
+        self._due = self._loop.time()
+        self._timer.cancel()
+        self._timer = self._loop.call_soon(self._look)
 
+    async def stop(self) -> None:
+        """Returns when no beat is running, and none will."""
+        self._timer.cancel()
+        beating, self._beating = self._beating, None
+        if beating is not None:
+            beating.cancel()
+            await asyncio.wait([beating])
+            if not beating.cancelled():
+                beating.exception()  # nobody is left to whom it matters
 
-async def read_with_heartbeats(read: Callable[[], Awaitable[T]], interval_s: float, beat: Beat) -> T:
-    """The result of `read`, which must bear being cancelled and called again; every `interval_s`
-    seconds, `beat`. Cheaper than a task for each piece."""
-    while True:
-        try:
-            async with asyncio.timeout(interval_s):
-                return await read()
-        except TimeoutError:
-            await beat()
+    def _look(self) -> None:
+        """The timer has fired: too early, or in time for a beat."""
+        now = self._loop.time()
+        if now >= self._due:
+            self._due = now + self._interval_s
+            if not self._writing and self._beating is None:
+                self._beating = self._loop.create_task(self._beat_once())
+        self._timer = self._loop.call_at(self._due, self._look)
+
+    async def _beat_once(self) -> None:
+        await self._beat()
+        self._beating = None

@@ -50,10 +50,10 @@ class AnswerWriter:
         """A piece of a stream. Waits while the client does not read."""
         await self.response.write(data)
 
-    async def end(self) -> None:
-        """The end of a stream. Returns when the client, or its kernel, has it."""
+    async def end(self, last: bytes) -> None:
+        """The last piece of a stream, and its end. Returns when the client, or its kernel, has it."""
         on_half_close(self._request, None)
-        await self.response.write_eof()
+        await self.response.write_eof(last)
         await self._flush()
 
     async def _flush(self) -> None:

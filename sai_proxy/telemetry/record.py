@@ -13,7 +13,7 @@ PROBES = ("/health", "/metrics")
 
 
 class RequestRecord(Struct):
-    """Filled on the way by whoever learns something. Times are seconds of the loop's monotonic clock.
+    """Filled on the way by whoever learns something. Times are seconds of the monotonic clock, which is the loop's.
 
     client: the address of whoever asks. user_agent: what they say they are. key_id: a short keyed hash of their own
         credential, by which usage can be added up. asked_model: as the body says, if it was refused before that was

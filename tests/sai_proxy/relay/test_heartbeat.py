@@ -1,102 +1,117 @@
 import asyncio
+import gc
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 
 import pytest
 
-from sai_proxy.relay.heartbeat import open_with_heartbeats, read_with_heartbeats
+from sai_proxy.relay.heartbeat import Heartbeat
+from tests.support import until
 
 
-class Opened:
+class Client:
+    """Counts beats; `gate` holds them up."""
+
     def __init__(self) -> None:
-        self.closed = False
+        self.beats = 0
+        self.running = 0
+        self.gate: asyncio.Event | None = None
+        self.fault: Exception | None = None
 
-    def close(self) -> None:
-        self.closed = True
-
-
-async def no_beat() -> None:
-    return None
-
-
-async def test_beats_come_until_it_is_open() -> None:
-    beats = []
-    gate = asyncio.Event()
-
-    async def beat() -> None:
-        beats.append(1)
-        if len(beats) == 3:
-            gate.set()
-
-    async def opening() -> Opened:
-        await gate.wait()
-        return Opened()
-
-    assert not (await open_with_heartbeats(opening(), 0.001, beat)).closed
-    assert len(beats) == 3
-
-
-async def test_a_failure_to_open_is_passed_on() -> None:
-    async def opening() -> Opened:
-        raise ValueError("refused")
-
-    with pytest.raises(ValueError, match="refused"):
-        await open_with_heartbeats(opening(), 1, no_beat)
-
-
-@pytest.mark.parametrize("steps", range(6))
-async def test_what_opens_while_its_caller_is_cancelled_is_closed(steps: int) -> None:
-    """The caller is cancelled `steps` turns of the loop after the result is on its way."""
-    gate = asyncio.Event()
-    made: list[Opened] = []
-    handed_over: list[Opened] = []
-
-    async def opening() -> Opened:
-        await gate.wait()
-        made.append(Opened())
-        return made[0]
-
-    async def caller() -> None:
-        handed_over.append(await open_with_heartbeats(opening(), 60, no_beat))
-        await asyncio.Event().wait()
-
-    task = asyncio.ensure_future(caller())
-    for _ in range(3):
-        await asyncio.sleep(0)
-    gate.set()
-    for _ in range(steps):
-        await asyncio.sleep(0)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    assert all(opened.closed or handed_over for opened in made)
-
-
-async def test_a_beat_that_fails_ends_the_opening() -> None:
-    cancelled = asyncio.Event()
-
-    async def opening() -> Opened:
+    async def beat(self) -> None:
+        self.running += 1
         try:
-            await asyncio.Event().wait()
-        except asyncio.CancelledError:
-            cancelled.set()
-            raise
-        return Opened()
-
-    async def beat() -> None:
-        raise ConnectionResetError
-
-    with pytest.raises(ConnectionResetError):
-        await open_with_heartbeats(opening(), 0.001, beat)
-    assert cancelled.is_set()
+            if self.gate is not None:
+                await self.gate.wait()
+            if self.fault is not None:
+                raise self.fault
+            self.beats += 1
+        finally:
+            self.running -= 1
 
 
-async def test_reading_goes_on_where_it_was_after_a_beat() -> None:
-    pieces: asyncio.Queue[str] = asyncio.Queue()
-    beats = []
+@asynccontextmanager
+async def beating(beat: Callable[[], Awaitable[None]], interval_s: float = 0.005) -> AsyncIterator[Heartbeat]:
+    heartbeat = Heartbeat(interval_s, beat)
+    try:
+        yield heartbeat
+    finally:
+        await heartbeat.stop()
 
-    async def beat() -> None:
-        beats.append(1)
-        if len(beats) == 2:
-            pieces.put_nowait("piece")
 
-    assert await read_with_heartbeats(pieces.get, 0.001, beat) == "piece"
-    assert len(beats) == 2
+async def test_beats_come_while_nothing_is_written_and_end_when_it_stops() -> None:
+    client = Client()
+    async with beating(client.beat):
+        await until(lambda: client.beats >= 3)
+    before = client.beats
+    await asyncio.sleep(0.03)
+    assert client.beats == before
+
+
+async def test_what_is_written_takes_the_place_of_beats() -> None:
+    client = Client()
+    async with beating(client.beat, 0.2) as heartbeat:
+        for _ in range(30):
+            await heartbeat.quiet()
+            heartbeat.heard()
+            await asyncio.sleep(0.01)
+    assert client.beats == 0
+
+
+async def test_while_somebody_writes_nobody_beats() -> None:
+    """A client that does not read holds the writer up for long."""
+    client = Client()
+    async with beating(client.beat) as heartbeat:
+        await heartbeat.quiet()
+        await asyncio.sleep(0.05)
+        assert client.beats == 0
+        heartbeat.heard()
+        await until(lambda: client.beats)
+
+
+async def test_a_writer_waits_for_a_beat_that_is_being_written() -> None:
+    client = Client()
+    client.gate = asyncio.Event()
+    async with beating(client.beat) as heartbeat:
+        await until(lambda: client.running)
+        waiting = asyncio.ensure_future(heartbeat.quiet())
+        await asyncio.sleep(0.02)
+        assert not waiting.done()
+        assert client.running == 1
+        client.gate.set()
+        await waiting
+        assert client.running == 0
+
+
+async def test_a_beat_is_due_soon_unless_something_is_written_at_once() -> None:
+    client = Client()
+    async with beating(client.beat, 60) as heartbeat:
+        heartbeat.soon()
+        await heartbeat.quiet()
+        heartbeat.heard()
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert client.beats == 0
+        heartbeat.soon()
+        await until(lambda: client.beats == 1)
+
+
+async def test_what_a_beat_raises_is_raised_where_something_is_written() -> None:
+    client = Client()
+    client.fault = ConnectionResetError("gone")
+    async with beating(client.beat) as heartbeat:
+        await asyncio.sleep(0.03)
+        with pytest.raises(ConnectionResetError, match="gone"):
+            await heartbeat.quiet()
+
+
+async def test_a_beat_that_hangs_or_fails_ends_with_the_answer(caplog: pytest.LogCaptureFixture) -> None:
+    hanging, failing = Client(), Client()
+    hanging.gate = asyncio.Event()
+    failing.fault = ValueError("a bug")
+    async with beating(hanging.beat), beating(failing.beat):
+        await until(lambda: hanging.running)
+        await asyncio.sleep(0.02)
+    assert hanging.running == 0
+    gc.collect()
+    assert caplog.records == [], "no exception was left for the loop to find"

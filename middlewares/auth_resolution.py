@@ -62,21 +62,21 @@ def auth_resolution_middleware(
         ]
         if tokens:  # a token is ours, and no key for SAI wherever it stands
             candidates = [(place, text) for place, text in candidates if not (text and holds_token(text))]
-        found = first_key(candidates, placeholders)
-        request[RECORD].ignored_keys = found.ignored or None
-        request[RECORD].key_place = found.place
+        found, record = first_key(candidates, placeholders), request[RECORD]
+        record.ignored_keys = found.ignored or None
+        record.key_place = found.place
         user = make_credential(found.key, "user") if found.key else None
         if not (user or admitted):
             raise AccessTokenRequired()
         chain = credential_chain(user, system_key, system_cookie) if admitted else credential_chain(user, None, None)
         request[CREDENTIALS] = chain
-        request[RECORD].credential = chain[0].label
+        record.credential = chain[0].label
         caller = request[CALLER] = caller_of(user, bearer)
         anonymous = user is None and not (tokens and bearer)
         if not anonymous:
-            request[RECORD].key_id = caller[:KEY_ID_DIGITS]
+            record.key_id = caller[:KEY_ID_DIGITS]
         if name_holders:
-            request[HOLDING].name((request[RECORD].client or "") if anonymous else caller)
+            request[HOLDING].name((record.client or "") if anonymous else caller)
         return await handler(request)
 
     return auth_resolution

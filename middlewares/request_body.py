@@ -23,10 +23,14 @@ def request_body_middleware(endpoint: Endpoint, *, max_bytes: int, timeout_s: fl
     async def request_body(request: web.Request, handler: Handler) -> web.StreamResponse:
         request[BODY] = b""
         try:
-            with request.app[LIFECYCLE].running():
-                body = await read_body(
-                    request, request[HOLDING], request[RECORD], max_bytes=max_bytes, timeout_s=timeout_s
-                )
+            body = await read_body(
+                request,
+                request[HOLDING],
+                request[RECORD],
+                request.app[LIFECYCLE],
+                max_bytes=max_bytes,
+                timeout_s=timeout_s,
+            )
             if body.startswith(BOM_UTF8):  # here, so that all who look at it see the same
                 body = body[len(BOM_UTF8) :]
             request[BODY] = body

@@ -6,11 +6,18 @@ from aiohttp import web
 
 from sai_proxy import errors
 from sai_proxy.http.admission import Holding
+from sai_proxy.http.draining import Lifecycle
 from sai_proxy.telemetry.record import RequestRecord
 
 
 async def read_body(
-    request: web.Request, holding: Holding, record: RequestRecord, *, max_bytes: int, timeout_s: float
+    request: web.Request,
+    holding: Holding,
+    record: RequestRecord,
+    lifecycle: Lifecycle,
+    *,
+    max_bytes: int,
+    timeout_s: float,
 ) -> bytes | bytearray:
     """All of it, accounted for as it arrives. Raises ProxyError."""
     encoding = request.headers.get("Content-Encoding", "identity")
@@ -20,7 +27,8 @@ async def read_body(
         raise errors.BodyTooLarge({"limit": max_bytes})
     try:
         if not request.content.is_eof():
-            return await _read_as_it_comes(request, holding, record, max_bytes, timeout_s)
+            with lifecycle.running():
+                return await _read_as_it_comes(request, holding, record, max_bytes, timeout_s)
         body = request.content.read_nowait()  # all of it is here: a timer would cost more than the reading
     except web.RequestPayloadError as exc:
         raise errors.MalformedHttp(detail=type(exc).__name__) from exc

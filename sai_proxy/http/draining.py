@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 from sai_proxy.errors import ProxyError, ServerStopping
+from sai_proxy.timeouts import Timeouts
 
 
 class Lifecycle:
@@ -13,7 +14,9 @@ class Lifecycle:
     def __init__(self) -> None:
         self.draining = False
         self.expired = False
+        self.loop: asyncio.AbstractEventLoop | None = None
         self.tasks: set[asyncio.Task[object]] = set()
+        self.deadlines = Timeouts()
 
     @property
     def answering(self) -> int:
@@ -47,27 +50,37 @@ class Lifecycle:
 class Running:
     """The context of `Lifecycle.running`: written out, since it is entered twice a request."""
 
-    __slots__ = ("_cancelling", "_deadline", "_is_late", "_late", "_lifecycle", "_task", "_timer")
+    __slots__ = ("_cancelling", "_deadline", "_is_late", "_late", "_lifecycle", "_task", "_timeout")
 
     def __init__(self, lifecycle: Lifecycle, deadline: float | None, late: Callable[[], ProxyError]) -> None:
         self._lifecycle = lifecycle
         self._deadline = deadline
         self._late = late
         self._is_late = False
-        self._timer: asyncio.TimerHandle | None = None
+        self._timeout: int | None = None
 
-    def __enter__(self) -> None:
-        task = asyncio.current_task()
+    def __enter__(self) -> "Running":
+        lifecycle = self._lifecycle
+        loop = lifecycle.loop
+        if loop is None:  # asking for it is a system call on Python 3.11
+            loop = lifecycle.loop = asyncio.get_running_loop()
+        task = asyncio.current_task(loop)
         assert task is not None
         self._task: asyncio.Task[object] = task
         self._cancelling = task.cancelling()
-        self._lifecycle.tasks.add(task)
+        lifecycle.tasks.add(task)
         if self._deadline is not None:
-            self._timer = task.get_loop().call_at(self._deadline, self._expire)
+            self._timeout = lifecycle.deadlines.at(self._deadline, self._expire)
+        return self
+
+    def end_deadline(self) -> None:
+        """What follows may take its time."""
+        if self._timeout is not None:
+            self._lifecycle.deadlines.cancel(self._timeout)
+            self._timeout = None
 
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, trace: object) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
+        self.end_deadline()
         task, lifecycle = self._task, self._lifecycle
         lifecycle.tasks.discard(task)
         if kind is not asyncio.CancelledError or not (self._is_late or lifecycle.expired):

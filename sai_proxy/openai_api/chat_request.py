@@ -17,6 +17,7 @@ from sai_proxy.openai_api.fields import (
     ChoiceCount,
     LiteLlmParams,
     Penalty,
+    Rarely,
     StreamOptions,
     Temperature,
     TokenLimit,
@@ -92,6 +93,10 @@ _KINDS = {
     "array": ("modalities",),
 }
 _decoder = msgspec.json.Decoder(ChatCompletionRequest)
+_rarely = Rarely(
+    ChatCompletionRequest(model="", messages=[]),
+    set(ChatCompletionRequest.__struct_fields__) - {"model", "messages", "stream", "stream_options", "litellm_params"},
+)
 
 
 def decode_chat_request(body: bytes | bytearray) -> ChatCompletionRequest:
@@ -105,12 +110,14 @@ def read_chat_request(wire: ChatCompletionRequest, routes: Mapping[str, Route]) 
     routes: the models that are served. Raises ModelNotFound, or InvalidRequest for what SAI's text
     cannot honour.
     """
-    for kind, names in _KINDS.items():
-        for name in names:
-            check_kind(getattr(wire, name), name, kind)
-    refuse_unsupported(wire)
+    rare = _rarely.sent_in(wire)
+    if rare:
+        _check_kinds(wire)
+        refuse_unsupported(wire)
     route = route_of(wire.model, routes)
     conversation = read_messages(wire.messages, ContentRules(wire.model, routes))
+    if not rare:
+        return ChatRequest(model=wire.model, route=route, conversations=(conversation,), stream=bool(wire.stream))
     max_tokens = wire.max_completion_tokens or wire.max_tokens
     toolset = read_toolset(wire.tools, wire.tool_choice, parallel=wire.parallel_tool_calls)
     if toolset is None and not asks(wire.tools):
@@ -129,6 +136,12 @@ def read_chat_request(wire: ChatCompletionRequest, routes: Mapping[str, Route]) 
         tools_json=bytes(wire.tools).decode() if toolset is not None and asks(wire.tools) else None,
         ignored=read_ignored(wire, _IGNORED, route),
     )
+
+
+def _check_kinds(wire: ChatCompletionRequest) -> None:
+    for kind, names in _KINDS.items():
+        for name in names:
+            check_kind(getattr(wire, name), name, kind)
 
 
 def refuse_unsupported(wire: ChatCompletionRequest) -> None:

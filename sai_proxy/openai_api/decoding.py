@@ -60,8 +60,11 @@ def decode_body(body: bytes | bytearray, decoder: "msgspec.json.Decoder[T]") -> 
 def _check_utf8(body: bytes | bytearray) -> None:
     """Raises MalformedJson. The decoder does not look at what it leaves as it is, which may be passed on or told
     back. Piece by piece, since the text of a long body may take four times its bytes."""
-    decoder, view = getincrementaldecoder("utf-8")(), memoryview(body)
     try:
+        if len(body) <= _PIECE_BYTES:
+            body.decode()
+            return
+        decoder, view = getincrementaldecoder("utf-8")(), memoryview(body)
         for at in range(0, len(view), _PIECE_BYTES):
             decoder.decode(view[at : at + _PIECE_BYTES])
         decoder.decode(b"", final=True)

@@ -28,6 +28,7 @@ from sai_proxy.relay.heartbeat import Heartbeat
 from sai_proxy.relay.writer import AnswerWriter
 from sai_proxy.sai_api.upstream import Question, Upstream
 from sai_proxy.telemetry.record import RequestRecord
+from sai_proxy.timeouts import Timeouts
 
 logger = logging.getLogger(__name__)
 
@@ -46,12 +47,12 @@ def answer_handler(policy: FailurePolicy, *, heartbeat_s: float, deadline_s: flo
     """heartbeat_s: silence after which a stream's client hears something. deadline_s: from a request's
     arrival to its answer's end, whatever it waits for."""
 
-    late = partial(_too_late, deadline_s)
+    late, heartbeats = partial(_too_late, deadline_s), Timeouts()
 
     async def answer(request: web.Request) -> web.StreamResponse:
         deadline = request[RECORD].started + deadline_s
         if request[ANSWER].stream:
-            return await StreamedAnswer(request, policy, heartbeat_s, deadline, late).run()
+            return await StreamedAnswer(request, policy, heartbeat_s, deadline, late, heartbeats).run()
         return await _whole_answer(request, deadline, late)
 
     return answer
@@ -59,25 +60,26 @@ def answer_handler(policy: FailurePolicy, *, heartbeat_s: float, deadline_s: flo
 
 async def _ask(request: web.Request, deadline: float) -> Choices:
     """Make SAI's questions of the request, let go of what they are made of, ask them, and let go of them."""
-    chat, upstream = request[CHAT_REQUEST], request.app[UPSTREAM]
+    chat, upstream, holding = request[CHAT_REQUEST], request.app[UPSTREAM], request[HOLDING]
     credentials = usable_credentials(request[CREDENTIALS], chat.route.can.credentials)
     kept = sum(map(len, chat.echoes)) + request[ANSWER].held_bytes
-    questions = await _questions(upstream, chat, request[HOLDING], kept)
+    questions = await _questions(upstream, chat, holding, kept)
     payloads = sum(len(question.payload) for question in questions)
     demand = demand_of(chat)
+    without_text = chat.without_text()
     if demand is not None:
         kept += payloads  # the conversation stays, since it may be asked about once more
     else:
-        chat = chat.without_text()
-    request[CHAT_REQUEST] = chat.without_text()
-    request[HOLDING].settle(kept + payloads)
+        chat = without_text
+    request[CHAT_REQUEST] = without_text
+    holding.settle(kept + payloads)
     try:
-        asking = Asking(upstream, credentials, request[RECORD], request[HOLDING], deadline)
+        asking = Asking(upstream, credentials, request[RECORD], holding, deadline)
         return await open_choices(asking, questions, chat, demand)
     finally:
         for question in questions:
             question.release()
-        request[HOLDING].grow(-payloads)  # and no more: what has come of the answer is accounted for already
+        holding.grow(-payloads)  # and no more: what has come of the answer is accounted for already
 
 
 async def _questions(upstream: Upstream, chat: ChatRequest, holding: Holding, kept: int) -> list[Question]:
@@ -101,9 +103,9 @@ async def _whole_answer(
     request: web.Request, deadline: float, late: Callable[[], errors.UpstreamTimeout]
 ) -> web.StreamResponse:
     holding, lifecycle = request[HOLDING], request.app[LIFECYCLE]
-    with lifecycle.running(deadline, late):
+    with lifecycle.running(deadline, late) as running:
         choices, gathered = await _gather(request, deadline)
-    with lifecycle.running():
+        running.end_deadline()
         usage = _note_end(request[RECORD], choices)
         body = request[ANSWER].whole(
             [one.complete(choices.finish_reason(index)) for index, one in enumerate(gathered)], usage
@@ -156,6 +158,7 @@ class StreamedAnswer:
         heartbeat_s: float,
         deadline: float,
         late: Callable[[], errors.UpstreamTimeout],
+        heartbeats: Timeouts,
     ) -> None:
         self._request = request
         self._record = request[RECORD]
@@ -166,7 +169,7 @@ class StreamedAnswer:
         self._deadline = deadline
         self._late = late
         self._writer = AnswerWriter(request)
-        self._heartbeat = Heartbeat(heartbeat_s, self._beat)
+        self._heartbeat = Heartbeat(heartbeat_s, self._beat, heartbeats)
         self._headers: dict[str, str] = {}
         self._opening: bytes | None = None
         self._started = False
@@ -175,14 +178,15 @@ class StreamedAnswer:
     async def run(self) -> web.StreamResponse:
         app = self._request.app
         try:
-            with app[METRICS].streams_in_flight.one_more():
-                with app[LIFECYCLE].running(self._deadline, self._late):
-                    last = await self._relay()
-                with app[LIFECYCLE].running():
-                    await self._heartbeat.quiet()
-                    if not self._started:
-                        await self._start(b"")
-                    await self._writer.end(last)
+            streams = app[METRICS].streams_in_flight
+            with streams.one_more(), app[LIFECYCLE].running(self._deadline, self._late) as running:
+                last = await self._relay()
+                running.end_deadline()
+                if (beating := self._heartbeat.pause()) is not None:
+                    await beating
+                if not self._started:
+                    await self._start(b"")
+                await self._writer.end(last)
         except errors.ProxyError as exc:
             await self._heartbeat.stop()
             if not self._writer.begun:
@@ -244,7 +248,8 @@ class StreamedAnswer:
                 self._text_sent = True
 
     async def _write(self, data: bytes) -> None:
-        await self._heartbeat.quiet()
+        if (beating := self._heartbeat.pause()) is not None:
+            await beating
         if self._started:
             await self._writer.write(data)
         else:

@@ -12,11 +12,18 @@ from aiohttp import HttpVersion11, web
 from sai_proxy.http.half_close import on_half_close
 
 
+class _Response(web.StreamResponse):
+    """Whose head goes out with the first bytes of its body: each of the two would be a system call. (Where aiohttp
+    does not know this name any more, they are.)"""
+
+    _send_headers_immediately = False
+
+
 class AnswerWriter:
     """One answer, whole or as a stream."""
 
     def __init__(self, request: web.Request) -> None:
-        self.response = web.StreamResponse()
+        self.response = _Response()
         self._request = request
 
     @property

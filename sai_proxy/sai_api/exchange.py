@@ -7,15 +7,17 @@ public connector, its protocol and its parser are used directly, at a third of t
 
 import asyncio
 from collections.abc import Mapping
+from functools import cached_property
 
 import aiohttp
 from aiohttp import EMPTY_PAYLOAD, StreamReader
-from aiohttp.client_reqrep import ClientRequest
+from aiohttp.client_reqrep import ClientRequest, ConnectionKey
 from aiohttp.connector import Connection
 from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
 from sai_proxy.sai_api.pool import Attempt, SaiConnection, StrictConnector
+from sai_proxy.timeouts import Timeouts
 
 MAX_HEADER_BYTES = 48 * 1024
 MAX_HEADERS = 192
@@ -35,30 +37,42 @@ class SilentError(TimeoutError):
     """Nothing came for as long as may pass between two pieces of an answer."""
 
 
+class ExchangeTimeouts:
+    """Of all exchanges with one SAI. idle_s: between two pieces of an answer."""
+
+    def __init__(self, idle_s: float) -> None:
+        self.idle_s = idle_s
+        self.whole = Timeouts()
+        self.idle = Timeouts()
+
+
 class Exchange:
     """A question that was sent, and its answer, whose connection it has to itself until it is closed.
 
-    status, headers: of the answer, once `begin` has returned. deadline: of the loop's clock, for all of it. idle_s:
-    between two pieces of the answer. There is one timer, which is moved only when it fires too early.
+    status, headers: of the answer, once `begin` has returned. deadline: of the loop's clock, for all of it.
     """
 
     status: int
     headers: Mapping[str, str]
 
     def __init__(
-        self, connection: Connection, loop: asyncio.AbstractEventLoop, *, deadline: float, idle_s: float
+        self,
+        connection: Connection,
+        loop: asyncio.AbstractEventLoop,
+        timeouts: ExchangeTimeouts,
+        deadline: float,
     ) -> None:
         protocol = connection.protocol
         assert isinstance(protocol, SaiConnection)
         self._connection: Connection | None = connection
         self._protocol = protocol
         self._loop = loop
-        self._deadline = deadline
-        self._idle_s = idle_s
-        self._idle_until = deadline
-        self._waiting = False
+        self._timeouts = timeouts
+        self._deadline: int | None = timeouts.whole.at(deadline, self._expire)
+        self._idle: int | None = None
+        self._idle_until = 0.0
+        self._waiting = self._expired = False
         self._content: StreamReader = EMPTY_PAYLOAD
-        self._timer: asyncio.TimerHandle | None = None
         self._writing: asyncio.Task[None] | None = None
 
     async def begin(self, head: bytes, payload: bytes) -> None:
@@ -74,7 +88,7 @@ class Exchange:
         )
         try:
             self._send(head, payload)
-            self._wait()
+            self._waiting = True
             while True:
                 message, content = await protocol.read()
                 if not 100 <= message.code < 200 or message.code == _SWITCHING:
@@ -92,7 +106,7 @@ class Exchange:
             raise
         self._waiting = False
         self.status, self.headers, self._content = message.code, message.headers, content
-        self._idle_until = self._loop.time() + self._idle_s
+        self._idle_until = self._loop.time() + self._timeouts.idle_s
         content.on_eof(self._end)
 
     def _send(self, head: bytes, payload: bytes) -> None:
@@ -129,7 +143,7 @@ class Exchange:
                 data = await self._content.read(most)
             finally:
                 self._waiting = False
-        self._idle_until = self._loop.time() + self._idle_s
+        self._idle_until = self._loop.time() + self._timeouts.idle_s
         return data
 
     def rest(self, most: int) -> bytes:
@@ -152,34 +166,50 @@ class Exchange:
             connection.close() if unsent else connection.release()
 
     def _stop(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        if self._deadline is not None:
+            self._timeouts.whole.cancel(self._deadline)
+            self._deadline = None
+        if self._idle is not None:
+            self._timeouts.idle.cancel(self._idle)
+            self._idle = None
         if self._writing is not None:
             self._writing.cancel()
 
     def _wait(self) -> None:
-        """From now on somebody waits."""
+        """From now on somebody waits for more of the answer."""
+        if self._expired:
+            raise TimeoutError
         self._waiting = True
-        due, timer = min(self._idle_until, self._deadline), self._timer
-        if timer is None or timer.when() > due:
-            if timer is not None:
-                timer.cancel()
-            self._timer = self._loop.call_at(due, self._look)
+        if self._idle is None:
+            self._idle = self._timeouts.idle.at(self._idle_until, self._look)
 
     def _look(self) -> None:
-        """The timer has fired: too late for whoever waits, or too early."""
-        self._timer = None
-        if not self._waiting:
-            return
-        now = self._loop.time()
-        if now < min(self._idle_until, self._deadline):
-            self._wait()
-        else:
-            fault = TimeoutError() if now >= self._deadline else SilentError()
-            if self._content is not EMPTY_PAYLOAD:
-                self._content.set_exception(fault)
-            self._protocol.set_exception(fault)
+        """Nothing may have come for too long, if somebody waits for it."""
+        self._idle = None
+        if self._waiting and self._loop.time() >= self._idle_until:
+            self._fail(SilentError())
+        elif self._waiting:
+            self._idle = self._timeouts.idle.at(self._idle_until, self._look)
+
+    def _expire(self) -> None:
+        self._deadline = None
+        self._expired = True
+        if self._waiting:
+            self._fail(TimeoutError())
+
+    def _fail(self, fault: TimeoutError) -> None:
+        """Tell whoever waits."""
+        if self._content is not EMPTY_PAYLOAD:
+            self._content.set_exception(fault)
+        self._protocol.set_exception(fault)
+
+
+class _Where(ClientRequest):
+    """What the connector wants to know: a host, a port, and whether with TLS."""
+
+    @cached_property
+    def connection_key(self) -> ConnectionKey:
+        return super().connection_key
 
 
 class Exchanges:
@@ -190,15 +220,14 @@ class Exchanges:
         self._loop = asyncio.get_running_loop()
         self._timeout = aiohttp.ClientTimeout(connect=connect_timeout_s)
         self._connect_timeout_s = connect_timeout_s
-        self._idle_s = idle_s
-        self._where = ClientRequest("POST", url, loop=self._loop)
-        """What the connector wants to know: a host, a port, and whether with TLS."""
+        self._timeouts = ExchangeTimeouts(idle_s)
+        self._where = _Where("POST", url, loop=self._loop)
 
     async def ask(self, head: bytes, payload: bytes, attempt: Attempt, deadline: float) -> Exchange:
         """Send a question, and return with the head of its answer. deadline: of the loop's clock, for all of it.
         Raises ClientError, TimeoutError."""
         connection = await self._connect(attempt, deadline)
-        exchange = Exchange(connection, self._loop, deadline=deadline, idle_s=self._idle_s)
+        exchange = Exchange(connection, self._loop, self._timeouts, deadline)
         await exchange.begin(head, payload)
         return exchange
 

@@ -110,7 +110,7 @@ async def test_connections_that_stay_open_keep_nothing_of_what_was_asked(path: s
         before = resident_mib(process)
         for _ in range(25):
             await ask()
-        assert resident_mib(process) - before < 12, "each would hold more than half a MiB"
+        assert resident_mib(process) - before < 20, "each would hold a MiB or more"
         for writer in writers:
             writer.close()
 

@@ -1,11 +1,12 @@
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
 
-from sai_proxy.relay.heartbeat import Heartbeat
+from sai_proxy.relay.heartbeat import Beat, Heartbeat
+from sai_proxy.timeouts import Timeouts
 from tests.support import until
 
 
@@ -31,12 +32,20 @@ class Client:
 
 
 @asynccontextmanager
-async def beating(beat: Callable[[], Awaitable[None]], interval_s: float = 0.005) -> AsyncIterator[Heartbeat]:
-    heartbeat = Heartbeat(interval_s, beat)
+async def beating(beat: Beat, interval_s: float = 0.005) -> AsyncIterator[Heartbeat]:
+    timeouts = Timeouts()
+    heartbeat = Heartbeat(interval_s, beat, timeouts)
     try:
         yield heartbeat
     finally:
         await heartbeat.stop()
+        assert len(timeouts) == 0
+
+
+async def paused(heartbeat: Heartbeat) -> None:
+    """Returns when something may be written."""
+    if (beating := heartbeat.pause()) is not None:
+        await beating
 
 
 async def test_beats_come_while_nothing_is_written_and_end_when_it_stops() -> None:
@@ -52,7 +61,7 @@ async def test_what_is_written_takes_the_place_of_beats() -> None:
     client = Client()
     async with beating(client.beat, 0.2) as heartbeat:
         for _ in range(30):
-            await heartbeat.quiet()
+            await paused(heartbeat)
             heartbeat.heard()
             await asyncio.sleep(0.01)
     assert client.beats == 0
@@ -62,7 +71,7 @@ async def test_while_somebody_writes_nobody_beats() -> None:
     """A client that does not read holds the writer up for long."""
     client = Client()
     async with beating(client.beat) as heartbeat:
-        await heartbeat.quiet()
+        await paused(heartbeat)
         await asyncio.sleep(0.05)
         assert client.beats == 0
         heartbeat.heard()
@@ -74,7 +83,7 @@ async def test_a_writer_waits_for_a_beat_that_is_being_written() -> None:
     client.gate = asyncio.Event()
     async with beating(client.beat) as heartbeat:
         await until(lambda: client.running)
-        waiting = asyncio.ensure_future(heartbeat.quiet())
+        waiting = asyncio.ensure_future(paused(heartbeat))
         await asyncio.sleep(0.02)
         assert not waiting.done()
         assert client.running == 1
@@ -87,7 +96,7 @@ async def test_a_beat_is_due_soon_unless_something_is_written_at_once() -> None:
     client = Client()
     async with beating(client.beat, 60) as heartbeat:
         heartbeat.soon()
-        await heartbeat.quiet()
+        await paused(heartbeat)
         heartbeat.heard()
         for _ in range(5):
             await asyncio.sleep(0)
@@ -102,7 +111,7 @@ async def test_what_a_beat_raises_is_raised_where_something_is_written() -> None
     async with beating(client.beat) as heartbeat:
         await asyncio.sleep(0.03)
         with pytest.raises(ConnectionResetError, match="gone"):
-            await heartbeat.quiet()
+            await paused(heartbeat)
 
 
 async def test_a_beat_that_hangs_or_fails_ends_with_the_answer(caplog: pytest.LogCaptureFixture) -> None:

@@ -22,6 +22,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     serve.add_argument(
         "--demo", action="store_true", help="answer from a built-in SAI simulator; needs no configuration"
     )
+    serve.add_argument("--worker", type=int, help=argparse.SUPPRESS)
+    serve.add_argument("--parent", type=int, help=argparse.SUPPRESS)
     check = commands.add_parser("check", help="print the configuration, secrets masked, and what is wrong with it")
     check.add_argument("--ask", action="store_true", help="ask SAI once with each credential, and say how it answers")
     check.add_argument("--model", metavar="NAME", help="the model to ask with --ask; the first one without it")
@@ -36,7 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     match arguments.command:
         case "serve":
-            return _serve(arguments.env_file, demo=arguments.demo)
+            worker = None if arguments.worker is None else (arguments.worker, arguments.parent)
+            return _serve(arguments.env_file, demo=arguments.demo, worker=worker)
         case "simulate":
             return _simulate(arguments.host, arguments.port)
         case "healthcheck":
@@ -45,14 +48,19 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _check(arguments.env_file, ask=arguments.ask, model=arguments.model)
 
 
-def _serve(env_file: str | None, *, demo: bool) -> int:
+def _serve(env_file: str | None, *, demo: bool, worker: tuple[int, int] | None = None) -> int:
+    """worker: its number, and the descriptor of its way to its parent, which has started it."""
     from sai_proxy import process
     from sai_proxy.configuration.environment import ConfigurationFault, misspelt, with_env_file
 
     try:
+        if worker is not None:
+            process.run_worker(with_env_file(os.environ, env_file), *worker)
+            return 0
         for name in misspelt(os.environ, env_file):
             print(f"warning: {name}", file=sys.stderr)
-        process.run_server(with_env_file(os.environ, env_file), demo=demo)
+        arguments = ["serve", *(["--env-file", env_file] if env_file else [])]
+        process.run_server(with_env_file(os.environ, env_file), demo=demo, arguments=arguments)
     except (ConfigurationFault, process.StartFault) as fault:
         print(fault, file=sys.stderr)
         return 1

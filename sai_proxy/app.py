@@ -1,6 +1,7 @@
 """The application: routes, the chain of layers around them, and what they share while it runs."""
 
 import asyncio
+import contextlib
 import hashlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -20,7 +21,7 @@ from sai_proxy.http.home_page import add_home_page
 from sai_proxy.http.ids import answer_stamp, secret_stamp
 from sai_proxy.http.memory_pressure import is_short_of_memory, memory_limit, return_freed_memory
 from sai_proxy.http.pages import add_pages, welcome_body
-from sai_proxy.keys import ADMISSION, LIFECYCLE, METRICS, REQUEST_ID, STORE, UPSTREAM
+from sai_proxy.keys import ADMISSION, LIFECYCLE, LINK, METRICS, REQUEST_ID, STORE, UPSTREAM
 from sai_proxy.openai_api.endpoints import Endpoint, chat_completions, completions
 from sai_proxy.openai_api.failures import FailurePolicy
 from sai_proxy.openai_api.fields import route_of
@@ -36,8 +37,10 @@ from sai_proxy.store.opening import open_store
 from sai_proxy.stored_responses import delete_response, get_response, list_input_items
 from sai_proxy.telemetry.loop_lag import watch_loop_lag
 from sai_proxy.telemetry.metrics import CONTENT_TYPE, Metrics
+from sai_proxy.telemetry.numbers import Snapshot
 from sai_proxy.telemetry.recent import Recent
 from sai_proxy.telemetry.tracing import Tracing
+from sai_proxy.workers.link import Link, SharedBlobs, Unreachable
 
 MEMORY_INTERVAL_S = 0.5
 TRIM_INTERVAL_S = 2.0
@@ -47,9 +50,14 @@ METRICS_PORT_BYTES = 1024 * 1024
 
 
 def create_app(
-    settings: Settings, *, answer_headers: dict[str, str] | None = None, tracing: Tracing | None = None
+    settings: Settings,
+    *,
+    answer_headers: dict[str, str] | None = None,
+    tracing: Tracing | None = None,
+    link: Link | None = None,
 ) -> web.Application:
-    """answer_headers: put on every answer that does not set them itself. tracing: None for none."""
+    """answer_headers: put on every answer that does not set them itself. tracing: None for none. link: to the parent
+    process, where this is one of several workers."""
     policy, metrics, recent = failure_policy(settings), Metrics(), Recent()
     app = web.Application(
         middlewares=[  # outermost first; these wrap everything, unknown URLs included
@@ -64,6 +72,8 @@ def create_app(
         app.on_response_prepare.append(middlewares.cors_headers(settings.cors_origins))
     app[LIFECYCLE] = Lifecycle()
     app[METRICS] = metrics
+    if link is not None:
+        app[LINK] = link
     admission = app[ADMISSION] = make_admission(settings)
     for name, route in settings.models.items():
         metrics.models.set(1, name, route.road)
@@ -206,6 +216,7 @@ def _store(settings: Settings) -> Callable[[web.Application], AsyncIterator[None
         metrics = app[METRICS]
         store = app[STORE] = open_store(
             settings.responses_store,
+            shared=SharedBlobs(app[LINK]) if LINK in app else None,
             max_bytes=settings.responses_store_bytes,
             expiry_s=settings.responses_store_seconds,
             now=asyncio.get_running_loop().time,
@@ -248,6 +259,8 @@ def metrics_app(main: web.Application) -> web.Application:
     """An application with nothing but the `/metrics` of `main`, for a port of its own."""
     app = web.Application()
     app[METRICS], app[LIFECYCLE] = main[METRICS], main[LIFECYCLE]
+    if LINK in main:
+        app[LINK] = main[LINK]
     app[ADMISSION] = Admission(max_requests=100, max_bytes=METRICS_PORT_BYTES, max_connections=100)
     app.on_response_prepare.append(_finish_headers({}))
     app.router.add_get("/metrics", get_metrics)
@@ -255,8 +268,12 @@ def metrics_app(main: web.Application) -> web.Application:
 
 
 async def get_metrics(request: web.Request) -> web.Response:
-    """Prometheus' text format."""
-    return web.Response(body=request.app[METRICS].render(), headers={"Content-Type": CONTENT_TYPE})
+    """Prometheus' text format: of all workers together, where there are several."""
+    metrics, link, of_all = request.app[METRICS], request.app.get(LINK), None
+    if link is not None:
+        with contextlib.suppress(Unreachable):  # the parent has ended, and so will this worker
+            of_all = Snapshot.decode(await link.all_numbers(metrics.numbers.snapshot().encode()))
+    return web.Response(body=metrics.render(of_all), headers={"Content-Type": CONTENT_TYPE})
 
 
 def _finish_headers(always: dict[str, str]) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:

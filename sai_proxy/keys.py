@@ -33,6 +33,7 @@ from sai_proxy.sai_api.upstream import Upstream
 from sai_proxy.store.answer_store import AnswerStore
 from sai_proxy.telemetry.metrics import Metrics
 from sai_proxy.telemetry.record import RequestRecord
+from sai_proxy.workers.link import Link
 
 REQUEST_ID = web.RequestKey("REQUEST_ID", str)
 RECORD = web.RequestKey("RECORD", RequestRecord)
@@ -54,3 +55,5 @@ ADMISSION = web.AppKey("ADMISSION", Admission)
 STORE = web.AppKey("STORE", AnswerStore)
 METRICS = web.AppKey("METRICS", Metrics)
 LIFECYCLE = web.AppKey("LIFECYCLE", Lifecycle)
+LINK = web.AppKey("LINK", Link)
+"""To the parent process, of one of several workers."""

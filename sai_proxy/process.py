@@ -1,25 +1,35 @@
 """The process: settings, logging, the event loop, and the server or the simulator in it."""
 
+import asyncio
 import errno
 import logging
 import os
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import uvloop
 from aiohttp import web
+from msgspec.structs import replace
 
 from sai_proxy import __version__
 from sai_proxy.app import create_app, failure_policy, metrics_app
 from sai_proxy.configuration.environment import read_settings
 from sai_proxy.configuration.settings import Settings
+from sai_proxy.keys import LINK, METRICS
 from sai_proxy.server import has_c_parser, serve, serve_until_stopped
 from sai_proxy.simulator import run_simulator_at, simulator
+from sai_proxy.store.memory import MemoryBlobs
+from sai_proxy.telemetry.host import name_worker
 from sai_proxy.telemetry.logs import configure_logging, shows_text
 from sai_proxy.telemetry.tracing import Tracing, TracingUnavailableError, make_tracing
+from sai_proxy.workers.link import Link, connect
+from sai_proxy.workers.supervisor import Supervisor, WorkerFault, worker_command
 
 logger = logging.getLogger(__name__)
 
@@ -38,12 +48,16 @@ class StartFault(Exception):
     """The server could not start, for a reason outside its configuration."""
 
 
-def run_server(environ: Mapping[str, str], *, demo: bool = False) -> None:
-    """Serve until stopped. Raises ConfigurationFault or StartFault, each in plain lines."""
+def run_server(environ: Mapping[str, str], *, demo: bool = False, arguments: Sequence[str] = ("serve",)) -> None:
+    """Serve until stopped. Raises ConfigurationFault or StartFault, each in plain lines. arguments: of this program's
+    command line, by which it starts its workers. A demo is one process."""
     if not demo:
         settings = read_settings(environ)
         _check_port(settings.host, settings.port)
-        _run(_serve(settings), settings)
+        if settings.workers == 1:
+            _run(_serve(settings), settings)
+        else:
+            _run(_supervise(settings, arguments), settings, asyncio.run)
         return
     # Where the simulator listens is known only later; all else is checked before anything starts.
     ignored = sorted(_SAI_VARIABLES & environ.keys())
@@ -55,6 +69,16 @@ def run_server(environ: Mapping[str, str], *, demo: bool = False) -> None:
     settings = read_settings({**demo_environ, "SAI_URL": "http://127.0.0.1:1"})
     _check_port(settings.host, settings.port)
     _run(_serve_demo(demo_environ, ignored), settings)
+
+
+def run_worker(environ: Mapping[str, str], number: int, parent: int) -> None:
+    """Serve as one of several, until stopped. parent: the descriptor of the way to it. Raises as `run_server` does."""
+    settings = read_settings(environ)
+    name_worker(number)
+    if settings.log_file is not None:  # a file that two rotate loses lines
+        path = Path(settings.log_file)
+        settings = replace(settings, log_file=str(path.with_name(f"{path.stem}-{number}{path.suffix}")))
+    _run(_serve_as_worker(settings, parent), settings, shared=True)
 
 
 def run_simulator(host: str, port: int) -> None:
@@ -94,12 +118,22 @@ def _check_port(host: str, port: int) -> None:
             ) from exc  # anything else is told when it is really tried
 
 
-def _run(main: Coroutine[Any, Any, None], settings: Settings) -> None:
+def _run(
+    main: Coroutine[Any, Any, None],
+    settings: Settings,
+    run: Callable[[Coroutine[Any, Any, None]], None] = uvloop.run,
+    *,
+    shared: bool = False,
+) -> None:
+    """shared: standard output is other processes', too."""
     stop_logging = configure_logging(
-        verbose=settings.verbose_logging, log_file=settings.log_file, log_format=settings.log_format
+        verbose=settings.verbose_logging,
+        log_file=settings.log_file,
+        log_format=settings.log_format,
+        shared=shared or settings.workers > 1,
     )
     try:
-        uvloop.run(main)
+        run(main)
     except OSError as exc:
         ports = f"{settings.port}" + (f" or {settings.metrics_port}" if settings.metrics_port else "")
         raise StartFault(f"cannot listen on {settings.host}:{ports}: {exc.strerror or exc}") from exc
@@ -118,25 +152,62 @@ async def _serve_demo(environ: Mapping[str, str], ignored: list[str]) -> None:
         await _serve(settings, {"x-sai-model": SIMULATOR_MODEL}, demo=True)
 
 
-async def _serve(settings: Settings, answer_headers: dict[str, str] | None = None, *, demo: bool = False) -> None:
-    if not demo:  # which has no credentials to lose
+async def _supervise(settings: Settings, arguments: Sequence[str]) -> None:
+    """The parent of several workers. Raises StartFault."""
+    _warn_of_risks(settings)
+    blobs = MemoryBlobs(
+        max_bytes=settings.responses_store_bytes, expiry_s=settings.responses_store_seconds, now=monotonic
+    )
+    supervisor = Supervisor(settings.workers, worker_command(arguments), blobs)
+    try:
+        await supervisor.run(partial(_announce, settings, settings.port, workers=settings.workers))
+    except WorkerFault:
+        raise StartFault("a worker could not start: see above") from None
+    logger.info("stopped")
+
+
+async def _serve_as_worker(settings: Settings, parent: int) -> None:
+    link = await connect(parent)
+    try:
+        await _serve(settings, link=link)
+    finally:
+        await link.close()
+
+
+def _announce(settings: Settings, port: int, **more: object) -> None:
+    shown = "localhost" if settings.host in ("0.0.0.0", "::") else settings.host
+    logger.info(
+        "listening",
+        extra={
+            "version": __version__,
+            "base_url": f"http://{shown}:{port}/v1",
+            "models": list(settings.models),
+            "sai_url": settings.sai_url,
+            **more,
+        },
+    )
+
+
+async def _serve(
+    settings: Settings,
+    answer_headers: dict[str, str] | None = None,
+    *,
+    demo: bool = False,
+    link: Link | None = None,
+) -> None:
+    """link: to the parent, which says for all workers what concerns all of them."""
+    if not (demo or link):  # a demo has no credentials to lose
         _warn_of_risks(settings)
+    tracing = _tracing(settings)
+    app = create_app(settings, answer_headers=answer_headers, tracing=tracing, link=link)
 
     def announce(port: int) -> None:
-        shown = "localhost" if settings.host in ("0.0.0.0", "::") else settings.host
-        logger.info(
-            "listening",
-            extra={
-                "version": __version__,
-                "base_url": f"http://{shown}:{port}/v1",
-                "models": list(settings.models),
-                "sai_url": settings.sai_url,
-                **({"demo": True} if demo else {}),
-            },
-        )
+        if link is None:
+            _announce(settings, port, **({"demo": True} if demo else {}))
+            return
+        link.tell_numbers(lambda: app[METRICS].numbers.snapshot().encode())
+        link.ready()
 
-    tracing = _tracing(settings)
-    app = create_app(settings, answer_headers=answer_headers, tracing=tracing)
     async with _metrics_port(settings, app):
         await serve_until_stopped(
             app,
@@ -148,6 +219,7 @@ async def _serve(settings: Settings, answer_headers: dict[str, str] | None = Non
             policy=failure_policy(settings),
             answer_headers=answer_headers,
             announce=announce,
+            shares_port=link is not None,
         )
     if tracing is not None:
         await tracing.close()
@@ -168,7 +240,13 @@ async def _metrics_port(settings: Settings, app: web.Application) -> AsyncIterat
     if settings.metrics_port is None:
         yield
         return
-    async with serve(metrics_app(app), settings.host, settings.metrics_port, policy=failure_policy(settings)):
+    async with serve(
+        metrics_app(app),
+        settings.host,
+        settings.metrics_port,
+        policy=failure_policy(settings),
+        shares_port=LINK in app,
+    ):
         yield
 
 

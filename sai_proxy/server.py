@@ -281,9 +281,11 @@ async def serve(
     answer_headers: dict[str, str] | None = None,
     shutdown_timeout_s: float = 30,
     write_timeout_s: float = 60,
+    shares_port: bool = False,
 ) -> AsyncIterator[int]:
     """Serve `app`, which has an ADMISSION, while the context lasts, and yield the port (a free one is
-    chosen for 0). write_timeout_s: how long a client may not read.
+    chosen for 0). write_timeout_s: how long a client may not read. shares_port: with other processes, among which the
+    kernel deals connections out.
 
     Leaving it stops listening, gives running answers `shutdown_timeout_s`, and tells the clients of
     those that are still not done.
@@ -313,7 +315,9 @@ async def serve(
         )
 
     try:
-        server = await asyncio.get_running_loop().create_server(connection, host, port, backlog=1024)
+        server = await asyncio.get_running_loop().create_server(
+            connection, host, port, backlog=1024, reuse_port=shares_port or None
+        )
         try:
             yield server.sockets[0].getsockname()[1]
         finally:

@@ -19,7 +19,7 @@ class Timeouts:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._names = count(1)
         self._waiting: dict[int, tuple[float, Call]] = {}  # in the order in which they are due
-        self._last = 0.0
+        self._last = self._timer_due = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._apart: dict[int, asyncio.TimerHandle] = {}
 
@@ -37,14 +37,22 @@ class Timeouts:
             return name
         self._waiting[name] = due, call
         self._last = due
+        if self._timer is not None and due < self._timer_due:  # of what was taken back
+            self._timer.cancel()
+            self._timer = None
         if self._timer is None:
-            self._timer = loop.call_at(due, self._look)
+            self._set_timer(due)
         return name
 
     def cancel(self, name: int) -> None:
         """Take a call back, if it has not been made."""
         if self._waiting.pop(name, None) is None and (timer := self._apart.pop(name, None)) is not None:
             timer.cancel()
+
+    def _set_timer(self, due: float) -> None:
+        assert self._loop is not None
+        self._timer_due = due
+        self._timer = self._loop.call_at(due, self._look)
 
     def _look(self) -> None:
         """Of those that are still wanted, the first is due, or not yet."""
@@ -59,7 +67,7 @@ class Timeouts:
             call()
         if self._waiting and self._timer is None:
             due, _ = next(iter(self._waiting.values()))
-            self._timer = self._loop.call_at(due, self._look)
+            self._set_timer(due)
 
     def _call_apart(self, name: int, call: Call) -> None:
         del self._apart[name]

@@ -70,6 +70,7 @@ def test_the_configuration_table_has_every_variable_with_its_default(text: str, 
         "RESPONSES_STORE",
         "KEY_ID_SALT",
         "TRUSTED_PROXIES",
+        "WORKERS",
     }
     assert set(documented) == special | set(PLAIN_VARIABLES)
     shown = dict(

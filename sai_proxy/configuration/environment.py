@@ -4,6 +4,7 @@ Reading secret files is the only I/O. An empty variable counts as not set, since
 empty strings for what `.env` lacks.
 """
 
+import os
 import re
 import ssl
 from collections.abc import Callable, Mapping
@@ -82,7 +83,7 @@ COMPOSED_VARIABLES = (
     *("SAI_URL", "SAI_TEMPLATE_ID", "SAI_MODELS", "SAI_KEY", "SAI_KEY_FILE", "SAI_COOKIE", "SAI_COOKIE_FILE"),
     *("ACCESS_TOKENS", "ACCESS_TOKENS_FILE", "PLACEHOLDER_KEYS", "CORS_ORIGINS", "RETRY_STATUSES"),
     *("SAI_TEMPLATE_INPUTS", "RESPONSES_STORE", "RESPONSES_STORE_FILE", "KEY_ID_SALT", "KEY_ID_SALT_FILE"),
-    "TRUSTED_PROXIES",
+    *("TRUSTED_PROXIES", "WORKERS"),
 )
 VARIABLES = frozenset({*PLAIN_VARIABLES, *COMPOSED_VARIABLES})
 
@@ -111,6 +112,20 @@ _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s,]+")
 _TEMPLATE_ID = re.compile(r"[A-Za-z0-9_-]+")
 _UNKNOWN_TEMPLATE = "SAI_TEMPLATE_ID-is-not-set"
 """In place of SAI_TEMPLATE_ID where it is missing, which is a fault of its own."""
+
+
+MAX_WORKERS = 64
+
+
+def usable_cores() -> int:
+    """Cores that this process may use: those it may run on, or as many as its container's quota is worth. Source:
+    cgroups v2, cpu.max."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return max(min(cores, int(quota) // int(period)), 1)
+    except (OSError, ValueError):  # no such file, or no limit: "max"
+        return cores
 
 
 class ConfigurationFault(Exception):
@@ -207,11 +222,21 @@ class _Reader:
         values["key_id_salt"] = self._secret("KEY_ID_SALT")
         values["cors_origins"] = self._origins()
         values["trusted_proxies"] = self._networks()
+        values["workers"] = self._workers()
         self._check_ca_file(values.get("sai_ca_file"))
         self._check_ports(values)
         if self.faults:
             raise ConfigurationFault(self.faults)
         return Settings(**values)
+
+    def _workers(self) -> int:
+        text = self.environ.get("WORKERS", "1").strip()
+        if text == "auto":
+            return min(usable_cores(), MAX_WORKERS)
+        if not (text.isascii() and text.isdigit() and len(text) < 4 and 1 <= int(text) <= MAX_WORKERS):
+            self._fault("WORKERS", text, f"a whole number from 1 to {MAX_WORKERS}, or auto")
+            return 1
+        return int(text)
 
     def _check_ca_file(self, path: str | None) -> None:
         try:
@@ -415,6 +440,7 @@ def shown_settings(settings: Settings) -> list[str]:
     lines.append("CORS_ORIGINS=" + (",".join(sorted(settings.cors_origins)) or "(not set)"))
     lines.append(f"RESPONSES_STORE={_shown_store(settings.responses_store)}")
     lines.append(f"KEY_ID_SALT={'(set)' if settings.key_id_salt else '(not set)'}")
+    lines.append(f"WORKERS={settings.workers}")
     lines += [f"{variable}={_shown(getattr(settings, variable.lower()))}" for variable in PLAIN_VARIABLES]
     return lines
 

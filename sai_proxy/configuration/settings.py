@@ -30,6 +30,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     sai_template_inputs: frozenset[str] = frozenset({"system", "user"})
     host: str = "0.0.0.0"
     port: Port = DEFAULT_PORT
+    workers: Annotated[int, Meta(ge=1, le=64)] = 1
     request_timeout: Seconds = 600
     request_deadline: Seconds = 900
     max_retries: Annotated[int, Meta(ge=0, le=20)] = 3

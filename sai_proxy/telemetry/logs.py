@@ -10,11 +10,12 @@ import io
 import json
 import logging
 import os
+import select
 import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
@@ -23,7 +24,8 @@ from typing import Any, Literal
 from pythonjsonlogger.core import RESERVED_ATTRS, LogData
 from pythonjsonlogger.msgspec import MsgspecFormatter
 
-from sai_proxy.telemetry.request_line import HOST, RequestLogRecord, local_time
+from sai_proxy.telemetry.host import host_name
+from sai_proxy.telemetry.request_line import RequestLogRecord, local_time
 from sai_proxy.telemetry.terminal import TerminalFormatter
 
 LogFormat = Literal["auto", "text", "json"]
@@ -68,7 +70,7 @@ class LineFormatter(MsgspecFormatter):
         line: dict[str, Any] = {
             "time": local_time(record.created),
             "level": record.levelname,
-            "host": HOST,
+            "host": host_name(),
             "logger": record.name,
             "message": record.getMessage(),
         }
@@ -85,16 +87,23 @@ class LineFormatter(MsgspecFormatter):
 
 
 class StdoutHandler(logging.StreamHandler[Any]):
-    """A closed standard output is no reason to stop serving, nor to fill standard error."""
+    """A closed standard output is no reason to stop serving, nor to fill standard error. shared: whether other
+    processes write to it, too."""
+
+    def __init__(self, stream: Any, *, shared: bool = False) -> None:
+        super().__init__(stream)
+        self._shared = shared
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's name)
         pass
 
     def emit_all(self, records: Sequence[logging.LogRecord]) -> None:
-        """Like `emit` for each, in one write."""
+        """Like `emit` for each, in one write; where others write, in as many as a pipe keeps whole."""
+        lines = [f"{self._line(record)}\n" for record in records]
         with contextlib.suppress(OSError, ValueError):
-            self.stream.write("".join(f"{self._line(record)}\n" for record in records))
-            self.stream.flush()
+            for piece in _whole_writes(lines) if self._shared else ["".join(lines)]:
+                self.stream.write(piece)
+                self.stream.flush()
 
     def flush(self) -> None:
         """Nothing is left to flush; and the interpreter's end, which asks, would wait for a stuck output."""
@@ -104,6 +113,22 @@ class StdoutHandler(logging.StreamHandler[Any]):
             return self.format(record)
         except Exception as exc:  # somebody's arguments do not fit their message
             return self.format(_warning("a log line could not be formatted", text=str(record.msg), problem=repr(exc)))
+
+
+def _whole_writes(lines: Sequence[str]) -> Iterator[str]:
+    """The lines, as many at once as a pipe does not mix with what others write. Source: pipe(7), PIPE_BUF. A line
+    longer than that is written alone."""
+    piece: list[str] = []
+    size = 0
+    for line in lines:
+        length = len(line.encode(errors="backslashreplace"))
+        if piece and size + length > select.PIPE_BUF:
+            yield "".join(piece)
+            piece, size = [], 0
+        piece.append(line)
+        size += length
+    if piece:
+        yield "".join(piece)
 
 
 class FileHandler(RotatingFileHandler):
@@ -196,14 +221,14 @@ class BackgroundWriter(logging.Handler):
 
 
 def configure_logging(
-    *, verbose: bool = False, log_file: str | None = None, log_format: LogFormat = "json"
+    *, verbose: bool = False, log_file: str | None = None, log_format: LogFormat = "json", shared: bool = False
 ) -> Callable[[], bool]:
     """Set up the root logger, and return what flushes and ends it, and says whether that could be done:
-    a stuck output would also hold the interpreter's end."""
+    a stuck output would also hold the interpreter's end. shared: standard output is other processes', too."""
     _note_nothing_unused()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
-    stdout = StdoutHandler(sys.stdout)
+    stdout = StdoutHandler(sys.stdout, shared=shared)
     others: list[logging.Handler] = []
     failure: OSError | None = None
     if log_file:

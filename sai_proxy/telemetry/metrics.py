@@ -4,11 +4,14 @@ Names follow Prometheus' conventions, and OpenTelemetry's `gen_ai.server.*` wher
 label's values are bounded: routes are templates, models those that are served, codes a closed list.
 """
 
-from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry, Metric, generate_latest
+from prometheus_client.registry import Collector
 
 from sai_proxy import __version__
 from sai_proxy.errors.table import ERROR_TABLE
-from sai_proxy.telemetry.numbers import Numbers
+from sai_proxy.telemetry.numbers import Numbers, Snapshot
 from sai_proxy.telemetry.record import CLIENT_STALLED, RequestRecord
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -30,9 +33,7 @@ class Metrics:
     """All metrics of one application, in a registry of its own."""
 
     def __init__(self) -> None:
-        registry = self.registry = CollectorRegistry()
-        ProcessCollector(registry=registry)
-        numbers = Numbers({"version": __version__})
+        numbers = self.numbers = Numbers({"version": __version__})
         counter, gauge, histogram = numbers.counter, numbers.gauge, numbers.histogram
         self.requests = counter(
             "sai_proxy_requests",
@@ -97,7 +98,9 @@ class Metrics:
         for operation, outcome in KEPT_USES:
             self.kept_answers.add(operation, outcome, by=0)
         self.kept_bytes = gauge("sai_proxy_kept_bytes", "Bytes of kept answers in this process now.")
-        self.models = gauge("sai_proxy_models", "1 for each model that is served, with its road.", ("model", "road"))
+        self.models = gauge(
+            "sai_proxy_models", "1 for each model that is served, with its road.", ("model", "road"), kind="most"
+        )
         self.requests_in_flight = gauge("sai_proxy_requests_in_flight", "Requests to a model now.")
         self.streams_in_flight = gauge("sai_proxy_streams_in_flight", "Streamed answers now.")
         self.connections = gauge("sai_proxy_connections", "Open connections of clients now.")
@@ -105,7 +108,8 @@ class Metrics:
         self.open_circuits = gauge("sai_proxy_open_circuits", "Templates that are left alone now, since SAI fails.")
         self.resting_credentials = gauge("sai_proxy_resting_credentials", "Credentials that rest now after a 429.")
         self.loop_lag = histogram("sai_proxy_event_loop_lag_seconds", "How late the event loop wakes up.", bounds=_LAG)
-        registry.register(numbers)
+        self.registry = CollectorRegistry()
+        self.registry.register(numbers)
 
     def observe(self, record: RequestRecord, *, route: str, status: int, duration_s: float) -> None:
         """Count a request that has ended. route: its template. status: 499 for a client that left."""
@@ -150,6 +154,18 @@ class Metrics:
         """Count a use of the answers that are kept."""
         self.kept_answers.add(operation, outcome)
 
-    def render(self) -> bytes:
-        """Prometheus' text format."""
-        return generate_latest(self.registry)
+    def render(self, of_all: Snapshot | None = None) -> bytes:
+        """Prometheus' text format. of_all: the numbers of several processes, in place of this one's."""
+        if of_all is None:
+            return generate_latest(self.registry)
+        registry = CollectorRegistry()
+        registry.register(_Told(self.numbers, of_all))
+        return generate_latest(registry)
+
+
+class _Told(Collector):
+    def __init__(self, numbers: Numbers, snapshot: Snapshot) -> None:
+        self._numbers, self._snapshot = numbers, snapshot
+
+    def collect(self) -> Iterator[Metric]:
+        return self._numbers.told(self._snapshot)

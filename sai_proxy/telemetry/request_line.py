@@ -9,17 +9,14 @@ import logging
 import time
 from datetime import datetime
 from functools import lru_cache
-from socket import gethostname
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 from msgspec.structs import asdict
 
+from sai_proxy.telemetry.host import host_name
 from sai_proxy.telemetry.record import RequestRecord
-
-HOST = gethostname()
-"""Tells replicas apart: in a Swarm, docker-stack.yml names them by their slot."""
 
 LOGGER = "middlewares.request_record"
 MESSAGE = "request"
@@ -119,7 +116,7 @@ def log_request(
     line = RequestLine(
         time=local_time(created),
         level=logging.getLevelName(level),
-        host=HOST,
+        host=host_name(),
         logger=LOGGER,
         message=MESSAGE,
         request_id=request_id,

@@ -86,6 +86,7 @@ def test_the_stack_file_passes_every_variable_on() -> None:
         "KEY_ID_SALT",
         "TRUSTED_PROXIES",
         "TZ",
+        "WORKERS",
     }
 
 

@@ -8,6 +8,7 @@ from sai_proxy.configuration.environment import (
     ConfigurationFault,
     read_settings,
     shown_settings,
+    usable_cores,
     with_env_file,
 )
 from sai_proxy.configuration.settings import Settings
@@ -56,6 +57,9 @@ def test_defaults() -> None:
         ("LOG_FILE", "/tmp/x.log", "/tmp/x.log"),
         ("STREAM_CHUNK_CHARS", " 10 ", 10),
         ("PORT", "", 4000),
+        ("WORKERS", "", 1),
+        ("WORKERS", "3", 3),
+        ("WORKERS", "auto", usable_cores()),
     ],
 )
 def test_a_variable_reaches_its_field(variable: str, text: str, value: object) -> None:
@@ -97,6 +101,10 @@ def test_a_variable_reaches_its_field(variable: str, text: str, value: object) -
         ("RESPONSES_STORE", "disk"),
         ("TRUSTED_PROXIES", "10.0.0.0/33"),
         ("TRUSTED_PROXIES", "balancer"),
+        ("WORKERS", "0"),
+        ("WORKERS", "65"),
+        ("WORKERS", "-1"),
+        ("WORKERS", "two"),
         ("LOG_FORMAT", "xml"),
         ("RESPONSES_STORE", "redis://"),
         ("RESPONSES_STORE", "http://store:6379"),
@@ -314,5 +322,6 @@ def test_every_field_has_its_variable() -> None:
         "responses_store",
         "key_id_salt",
         "trusted_proxies",
+        "workers",
     }
     assert {name.lower() for name in PLAIN_VARIABLES} == set(Settings.__struct_fields__) - composed

@@ -1,6 +1,7 @@
 import io
 import json
 import logging
+import select
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -216,3 +217,22 @@ def test_nothing_waits_for_a_writer_that_has_ended(monkeypatch: pytest.MonkeyPat
     flushing.start()
     flushing.join(10)
     assert not flushing.is_alive()
+
+
+def test_lines_that_go_where_others_write_go_in_pieces_that_stay_whole() -> None:
+    """A pipe mixes what is longer than PIPE_BUF."""
+    written: list[str] = []
+
+    class Pipe(io.StringIO):
+        def write(self, text: str) -> int:
+            written.append(text)
+            return len(text)
+
+    handler = StdoutHandler(Pipe(), shared=True)
+    records = [logging.makeLogRecord({"msg": f"{number} " + "ñ" * (number % 700)}) for number in range(200)]
+    records.append(logging.makeLogRecord({"msg": "x" * 10_000}))
+    handler.emit_all(records)
+    assert "".join(written).splitlines() == [record.getMessage() for record in records]
+    assert all(text.endswith("\n") for text in written)
+    assert all(len(text.encode()) <= select.PIPE_BUF or text.count("\n") == 1 for text in written)
+    assert len(written) < 100

@@ -23,17 +23,16 @@ def request_body_middleware(endpoint: Endpoint, *, max_bytes: int, timeout_s: fl
     async def request_body(request: web.Request, handler: Handler) -> web.StreamResponse:
         request[BODY] = b""
         try:
-            body = await read_body(
-                request,
-                request[HOLDING],
-                request[RECORD],
-                request.app[LIFECYCLE],
-                max_bytes=max_bytes,
-                timeout_s=timeout_s,
+            request[BODY] = _without_mark(  # and in no variable: a failure's frames would keep it
+                await read_body(
+                    request,
+                    request[HOLDING],
+                    request[RECORD],
+                    request.app[LIFECYCLE],
+                    max_bytes=max_bytes,
+                    timeout_s=timeout_s,
+                )
             )
-            if body.startswith(BOM_UTF8):  # here, so that all who look at it see the same
-                body = body[len(BOM_UTF8) :]
-            request[BODY] = body
             return await handler(request)
         except errors.ProxyError:
             if ANSWER not in request:
@@ -44,3 +43,8 @@ def request_body_middleware(endpoint: Endpoint, *, max_bytes: int, timeout_s: fl
             request[BODY] = b""
 
     return request_body
+
+
+def _without_mark(body: bytes | bytearray) -> bytes | bytearray:
+    """A byte order mark is taken off here, so that all who look at the body see the same."""
+    return body[len(BOM_UTF8) :] if body.startswith(BOM_UTF8) else body

@@ -154,7 +154,10 @@ class SaiClient:
                 failure = self._failure(exc, retried=retries.count > 0)
             if wait_s is None:
                 assert failure is not None
-                raise failure  # not from inside the handler: with its cause it would keep aiohttp's frames
+                try:
+                    raise failure  # not from inside the handler: with its cause it would keep aiohttp's frames
+                finally:
+                    del failure  # whose frames are these
             counter.retries += 1
             told = {"attempt": counter.attempts + 1, "wait_s": round(wait_s, 3), "reason": reason}
             logger.warning("asking SAI again", extra=told)
@@ -169,17 +172,17 @@ class SaiClient:
         )
 
     async def _send(self, question: Question, credential: Credential, deadline: float, attempt: Attempt) -> Exchange:
-        route, payload = question.route, question.payload
+        route = question.route
         deadline = min(self._now() + self._request_timeout_s, deadline)
         name, value = credential.header
-        own = f"{name}: {value}\r\nContent-Length: {len(payload)}\r\n"
+        own = f"{name}: {value}\r\nContent-Length: {len(question.payload)}\r\n"
         if self._tracing is None:
             head = b"%s%s\r\n" % (self._head(route), own.encode())
-            return await self._exchanges.ask(head, payload, attempt, deadline)
+            return await self._exchanges.ask(head, question, attempt, deadline)
         with self._tracing.attempt_span("POST", self._url(route)) as span:
             own += "".join(f"{name}: {value}\r\n" for name, value in span.headers.items())
             head = b"%s%s\r\n" % (self._head(route), own.encode())
-            exchange = await self._exchanges.ask(head, payload, attempt, deadline)
+            exchange = await self._exchanges.ask(head, question, attempt, deadline)
             span.status = exchange.status
             return exchange
 

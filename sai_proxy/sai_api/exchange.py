@@ -17,6 +17,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
 from sai_proxy.sai_api.pool import Attempt, SaiConnection, StrictConnector
+from sai_proxy.sai_api.upstream import Question
 from sai_proxy.timeouts import Timeouts
 
 MAX_HEADER_BYTES = 48 * 1024
@@ -75,7 +76,7 @@ class Exchange:
         self._content: StreamReader = EMPTY_PAYLOAD
         self._writing: asyncio.Task[None] | None = None
 
-    async def begin(self, head: bytes, payload: bytes) -> None:
+    async def begin(self, head: bytes, question: Question) -> None:
         """Send the question, and return with the head of the answer. Raises ClientError, TimeoutError."""
         protocol = self._protocol
         protocol.set_response_params(
@@ -87,7 +88,7 @@ class Exchange:
             max_headers=MAX_HEADERS,
         )
         try:
-            self._send(head, payload)
+            self._send(head, question.payload)
             self._waiting = True
             while True:
                 message, content = await protocol.read()
@@ -223,12 +224,12 @@ class Exchanges:
         self._timeouts = ExchangeTimeouts(idle_s)
         self._where = _Where("POST", url, loop=self._loop)
 
-    async def ask(self, head: bytes, payload: bytes, attempt: Attempt, deadline: float) -> Exchange:
+    async def ask(self, head: bytes, question: Question, attempt: Attempt, deadline: float) -> Exchange:
         """Send a question, and return with the head of its answer. deadline: of the loop's clock, for all of it.
-        Raises ClientError, TimeoutError."""
+        Raises ClientError, TimeoutError, in whose frames is nothing of what was asked, once it has been let go."""
         connection = await self._connect(attempt, deadline)
         exchange = Exchange(connection, self._loop, self._timeouts, deadline)
-        await exchange.begin(head, payload)
+        await exchange.begin(head, question)
         return exchange
 
     async def _connect(self, attempt: Attempt, deadline: float) -> Connection:

@@ -10,7 +10,7 @@ BIN    := $(VENV)/bin
 PIP_INSTALL := -m pip --disable-pip-version-check install --quiet --no-deps --require-hashes
 
 .DEFAULT_GOAL := help
-.PHONY: help install run check simulate test test-faults test-clients test-agents test-browser test-swarm soak fuzz lint format lock image clean
+.PHONY: help install run check simulate test test-faults test-clients test-agents test-browser test-swarm bench bench-check bench-peers soak fuzz lint format lock image clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,16 @@ test-swarm: $(VENV)/dev.stamp ## build the image and try the stack on a Docker e
 fuzz: $(VENV)/dev.stamp ## try much more, and other, nearly valid input than `make test` does (some minutes)
 	HYPOTHESIS_PROFILE=thorough $(BIN)/python -m pytest -n 2 tests/fuzz
 
+bench: $(VENV)/dev.stamp ## measure the speed beside a bare aiohttp relay (nginx and wrk needed; some ten minutes)
+	$(BIN)/python -m benchmarks.bench
+
+bench-check: $(VENV)/dev.stamp ## fail if a request costs more CPU time, beside the relay's, than it did
+	$(BIN)/python -m benchmarks.check
+
+bench-peers: $(VENV)/dev.stamp ## measure other gateways beside it, as far as they can be installed
+	@if command -v npm >/dev/null; then cd benchmarks/peers && npm install --no-package-lock --silent --no-audit --no-fund; fi
+	$(BIN)/python -m benchmarks.peers
+
 soak: $(VENV)/dev.stamp ## let mixed traffic run for 10 minutes (MINUTES=...), and account for all of it
 	$(BIN)/python -m benchmarks.soak --minutes $(MINUTES)
 
@@ -96,7 +106,7 @@ image: ## build the container image
 	docker build -t sai-proxy .
 
 clean: ## remove the virtual environment and all caches
-	rm -rf $(VENV) $(VENV)-clients $(VENV)-agent-* tests/*/node/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build *.egg-info
+	rm -rf $(VENV) $(VENV)-clients $(VENV)-agent-* tests/*/node/node_modules benchmarks/peers/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build *.egg-info
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

@@ -30,7 +30,7 @@ async def serve(port: int, sai_url: str) -> None:
                 await stream.write(b"data: " + piece + b"\n\n")
             return stream
 
-    app = web.Application()
+    app = web.Application(client_max_size=2**30)
     app.router.add_post(PATH, answer)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()

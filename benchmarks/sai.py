@@ -11,6 +11,7 @@ import re
 import sys
 import time
 from pathlib import Path
+from typing import cast
 
 import uvloop
 
@@ -63,29 +64,28 @@ class Streaming(asyncio.Protocol):
     """One connection."""
 
     def __init__(self) -> None:
-        self._buffer = bytearray()
+        self._buffer = b""
         self._transport: asyncio.Transport | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         for task in self._tasks:
             task.cancel()
 
     def data_received(self, data: bytes) -> None:
-        self._buffer += data
-        head_end = self._buffer.find(b"\r\n\r\n")
+        received = self._buffer = self._buffer + data
+        head_end = received.find(b"\r\n\r\n")
         if head_end < 0:
             return
-        length = _LENGTH.search(self._buffer, 0, head_end)
+        length = _LENGTH.search(received, 0, head_end)
         size = head_end + 4 + (int(length[1]) if length else 0)
-        if len(self._buffer) < size:
+        if len(received) < size:
             return
-        script = _SCRIPT.search(self._buffer, head_end, size)
-        del self._buffer[:size]
+        script = _SCRIPT.search(received, head_end, size)
+        self._buffer = received[size:]
         pieces, pause_s = (int(script[1]), float(script[2])) if script else (1, 0.0)
         task = asyncio.get_running_loop().create_task(self._answer(pieces, pause_s))
         self._tasks.add(task)

@@ -87,10 +87,10 @@ async def process(
             await running.wait()
 
 
-async def _answering(url: str, pid: int) -> None:
+async def _answering(url: str, pid: int, patience_s: float) -> None:
     """Returns when it answers something."""
     process_folder = Path(f"/proc/{pid}")
-    async with asyncio.timeout(START_TIMEOUT_S), aiohttp.ClientSession() as session:
+    async with asyncio.timeout(patience_s), aiohttp.ClientSession() as session:
         while True:
             try:
                 async with session.get(url):
@@ -102,14 +102,22 @@ async def _answering(url: str, pid: int) -> None:
 
 
 @asynccontextmanager
-async def _server(
-    name: str, command: Sequence[str], port: int, core: int | Sequence[int], **options: object
+async def started(
+    name: str,
+    command: Sequence[str],
+    port: int,
+    core: int | Sequence[int],
+    *,
+    variables: Mapping[str, str] | None = None,
+    log: Path | None = None,
+    patience_s: float = START_TIMEOUT_S,
 ) -> AsyncIterator[Server]:
-    started = time.perf_counter()
+    """A server that answers, while it runs pinned to `core`."""
+    begun = time.perf_counter()
     url = f"http://127.0.0.1:{port}"
-    async with process(command, core, **options) as pid:  # type: ignore[arg-type]
-        await _answering(url + "/health/liveness", pid)
-        yield Server(name, url, pid, time.perf_counter() - started)
+    async with process(command, core, variables, log) as pid:
+        await _answering(url + "/health/liveness", pid, patience_s)
+        yield Server(name, url, pid, time.perf_counter() - begun)
 
 
 @asynccontextmanager
@@ -117,7 +125,7 @@ async def nginx(folder: Path, what: str | None = None, core: int | Sequence[int]
     """As SAI, with one answer for everything."""
     port = free_port()
     command = ["nginx", "-p", str(folder), "-c", str(nginx_config(folder, port, what))]
-    async with _server("nginx", command, port, core) as running:
+    async with started("nginx", command, port, core) as running:
         yield running
 
 
@@ -125,7 +133,7 @@ async def nginx(folder: Path, what: str | None = None, core: int | Sequence[int]
 async def streaming_sai() -> AsyncIterator[Server]:
     """As SAI, that streams what its question says."""
     port = free_port()
-    async with _server("SAI", [sys.executable, "-m", "benchmarks.sai", str(port)], port, LOAD_CORE) as running:
+    async with started("SAI", [sys.executable, "-m", "benchmarks.sai", str(port)], port, LOAD_CORE) as running:
         yield running
 
 
@@ -134,7 +142,7 @@ async def relay(sai_url: str, core: int | Sequence[int] = SERVER_CORE) -> AsyncI
     """The bare relay."""
     port = free_port()
     command = [sys.executable, "-m", "benchmarks.relay", str(port), sai_url]
-    async with _server("relay", command, port, core) as running:
+    async with started("relay", command, port, core) as running:
         yield running
 
 
@@ -146,5 +154,5 @@ async def proxy(
     port = free_port()
     variables = environment(sai_url, PORT=str(port), MAX_RETRIES="2", **changes)
     command = [sys.executable, "-m", "sai_proxy", "serve"]
-    async with _server("proxy", command, port, core, variables=variables, log=folder / f"{port}.log") as running:
+    async with started("proxy", command, port, core, variables=variables, log=folder / f"{port}.log") as running:
         yield running

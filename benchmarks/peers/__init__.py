@@ -1,0 +1,1 @@
+"""Other gateways beside this one: `make bench-peers`."""

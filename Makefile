@@ -28,6 +28,7 @@ run: $(VENV)/run.stamp ## start the server: configured by .env if there is one, 
 	fi
 
 check: $(VENV)/run.stamp ## print the configuration, and what is wrong with it (ARGS=--ask: ask SAI with each credential)
+	@if [ ! -e $(ENV_FILE) ] && [ -z "$$SAI_URL" ]; then echo "no $(ENV_FILE): make run starts the demo; for SAI, this is missing:" >&2; fi
 	@$(BIN)/python -m sai_proxy check $(if $(wildcard $(ENV_FILE)),--env-file $(ENV_FILE)) $(ARGS)
 
 simulate: $(VENV)/run.stamp ## run the SAI simulator alone, on port 4010 (SIMULATOR_PORT=... for another)

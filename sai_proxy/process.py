@@ -5,6 +5,7 @@ import errno
 import gc
 import logging
 import os
+import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
@@ -30,6 +31,7 @@ from sai_proxy.telemetry.host import name_worker
 from sai_proxy.telemetry.logs import configure_logging, shows_text
 from sai_proxy.telemetry.tracing import Tracing, TracingUnavailableError, make_tracing
 from sai_proxy.workers.link import Link, connect
+from sai_proxy.workers.messages import ENDS_AT_ONCE
 from sai_proxy.workers.supervisor import Supervisor, WorkerFault, worker_command
 
 logger = logging.getLogger(__name__)
@@ -44,6 +46,9 @@ COLLECTED_AFTER = 5_000
 
 _DEMO_MODELS = "sai-model,charla=chat:aaaaaaaaaaaaaaaaaaaaaaaa,vivo=stream:claude-sonnet-4-6,nativo=prompt:gpt-4o"
 """One of each road, unless the environment names others."""
+
+_NOT_IN_DEMO = {*_SAI_VARIABLES, "WORKERS"}
+"""A demo has a SAI of its own, and is one process."""
 
 _DEMO = {"SAI_TEMPLATE_ID": "aaaaaaaaaaaaaaaaaaaaaaaa", "SAI_KEY": "demo-key", "SAI_COOKIE": "demo-cookie"}
 
@@ -64,7 +69,7 @@ def run_server(environ: Mapping[str, str], *, demo: bool = False, arguments: Seq
             _run(_supervise(settings, arguments), settings, asyncio.run)
         return
     # Where the simulator listens is known only later; all else is checked before anything starts.
-    ignored = sorted(_SAI_VARIABLES & environ.keys())
+    ignored = sorted(_NOT_IN_DEMO & environ.keys())
     demo_environ = {
         "SAI_MODELS": _DEMO_MODELS,
         **{name: value for name, value in environ.items() if name not in ignored},
@@ -224,6 +229,7 @@ async def _serve(
             policy=failure_policy(settings),
             answer_headers=answer_headers,
             announce=announce,
+            ending=(signal.SIGTERM, signal.SIGINT) if link is None else (ENDS_AT_ONCE,),
             shares_port=link is not None,
         )
     if tracing is not None:

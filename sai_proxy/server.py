@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import signal
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from itertools import chain, repeat
@@ -340,17 +340,26 @@ async def _finish_answers(lifecycle: Lifecycle, manager: web.Server, timeout_s: 
 
 
 async def serve_until_stopped(
-    app: web.Application, host: str, port: int, *, drain_delay_s: float, announce: Any, **options: Any
+    app: web.Application,
+    host: str,
+    port: int,
+    *,
+    drain_delay_s: float,
+    announce: Any,
+    ending: Collection[signal.Signals] = (signal.SIGTERM, signal.SIGINT),
+    **options: Any,
 ) -> None:
     """Serve until SIGTERM or SIGINT.
 
     The first one turns readiness off, and `drain_delay_s` later the listener: balancers route to a
-    stopping task for a moment. The second one ends the process at once.
+    stopping task for a moment. The second one ends the process at once, if it is one of `ending`.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
 
     def on_signal(received: signal.Signals) -> None:
+        if stop.is_set() and received not in ending:
+            return
         if stop.is_set():
             logger.warning(
                 "second signal, ending at once",

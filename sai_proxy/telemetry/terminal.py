@@ -17,7 +17,7 @@ _BANNER = """
 
   base URL   {base_url}
   in the browser   {root}/docs
-  models   {models}
+  models   {models}{workers}
 
   curl {base_url}/chat/completions -H "Content-Type: application/json" \\
     -d '{{"model": "{model}", "messages": [{{"role": "user", "content": "Hola"}}]}}'
@@ -71,6 +71,7 @@ class TerminalFormatter(logging.Formatter):
             base_url=base_url,
             root=base_url.removesuffix("/v1"),
             models=", ".join(models),
+            workers=f"\n  processes   {fields['workers']}" if "workers" in fields else "",
             model=models[0],
         )
 

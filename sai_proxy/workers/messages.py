@@ -2,9 +2,14 @@
 before it. A worker asks, and the parent answers in the order in which it was asked. Pure, but for the streams."""
 
 import asyncio
+import signal
 
 import msgspec
 from msgspec import Struct
+
+ENDS_AT_ONCE = signal.SIGINT
+"""Of the signals that a stopping worker gets, the one that its parent means so: whoever ends a service may send SIGTERM
+to all of its processes, and the parent passes it on to them."""
 
 LENGTH_BYTES = 4
 MAX_FRAME_BYTES = 64 * 1024 * 1024

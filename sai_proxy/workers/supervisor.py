@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 
 from sai_proxy.store.memory import MemoryBlobs
 from sai_proxy.workers.hub import Hub
+from sai_proxy.workers.messages import ENDS_AT_ONCE
 
 logger = logging.getLogger(__name__)
 
@@ -60,9 +61,10 @@ class Supervisor:
 
     def _pass_on(self) -> None:
         """The first signal lets answers end; the second ends them, as of one process."""
+        passed = ENDS_AT_ONCE if self._stopping.is_set() else signal.SIGTERM
         self._stopping.set()
         for process in self._running.values():
-            process.terminate()
+            process.send_signal(passed)
 
     async def _keep(self, number: int, ready: asyncio.Event) -> None:
         """One worker after the other, until they are to stop."""

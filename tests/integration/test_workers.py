@@ -1,6 +1,7 @@
 """Several processes on one port, as processes."""
 
 import asyncio
+import contextlib
 import json
 import os
 import re
@@ -132,6 +133,25 @@ async def test_answers_end_before_it_stops(sai: Simulator, number: int) -> None:
         assert rest.endswith("data: [DONE]\n\n")
         assert await process.wait() == 0
         assert all(json.loads(line) for line in process.log)
+
+
+async def test_a_signal_to_all_of_them_is_one(sai: Simulator) -> None:
+    """As whoever ends a service sends it: to each process, while the parent passes it on, too."""
+    async with workers(sai) as process:
+        url = process.proxy.url + "/v1/chat/completions"
+        body = chat("[[answer=abcdef]][[pieces=6]][[delay=0.1]]", stream=True)
+        async with aiohttp.ClientSession() as session, session.post(url, json=body) as response:
+            await response.content.readuntil(b'"content":"a"')
+            pids = children(process)
+            process.signal(signal.SIGTERM)
+            for _ in range(3):
+                for pid in pids:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGTERM)
+                await asyncio.sleep(0.05)
+            rest = (await response.content.read()).decode()
+        assert rest.endswith("data: [DONE]\n\n")
+        assert await process.wait() == 0
 
 
 async def test_a_second_signal_ends_all_at_once(sai: Simulator) -> None:

@@ -1,7 +1,6 @@
 """The application: routes, the chain of layers around them, and what they share while it runs."""
 
 import asyncio
-import contextlib
 import hashlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -14,6 +13,7 @@ from aiohttp.typedefs import Handler, Middleware
 
 import middlewares
 from sai_proxy.configuration.settings import Settings
+from sai_proxy.errors import ServerStopping
 from sai_proxy.http.admission import Admission
 from sai_proxy.http.draining import Lifecycle
 from sai_proxy.http.error_responses import SERVER_NAME
@@ -271,8 +271,10 @@ async def get_metrics(request: web.Request) -> web.Response:
     """Prometheus' text format: of all workers together, where there are several."""
     metrics, link, of_all = request.app[METRICS], request.app.get(LINK), None
     if link is not None:
-        with contextlib.suppress(Unreachable):  # the parent has ended, and so will this worker
+        try:
             of_all = Snapshot.decode(await link.all_numbers(metrics.numbers.snapshot().encode()))
+        except Unreachable as exc:  # this worker's alone would look as if all had begun anew
+            raise ServerStopping(retry_after_s=1) from exc
     return web.Response(body=metrics.render(of_all), headers={"Content-Type": CONTENT_TYPE})
 
 

@@ -167,7 +167,8 @@ async def _supervise(settings: Settings, arguments: Sequence[str]) -> None:
     blobs = MemoryBlobs(
         max_bytes=settings.responses_store_bytes, expiry_s=settings.responses_store_seconds, now=monotonic
     )
-    supervisor = Supervisor(settings.workers, worker_command(arguments), blobs)
+    stop_s = settings.drain_delay + settings.shutdown_timeout
+    supervisor = Supervisor(settings.workers, worker_command(arguments), blobs, stop_s=stop_s)
     try:
         await supervisor.run(partial(_announce, settings, settings.port, workers=settings.workers))
     except WorkerFault:

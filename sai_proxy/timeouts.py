@@ -21,6 +21,7 @@ class Timeouts:
         self._waiting: dict[int, tuple[float, Call]] = {}  # in the order in which they are due
         self._last = self._timer_due = 0.0
         self._timer: asyncio.TimerHandle | None = None
+        self._looking = False
         self._apart: dict[int, asyncio.TimerHandle] = {}
 
     def __len__(self) -> int:
@@ -40,7 +41,7 @@ class Timeouts:
         if self._timer is not None and due < self._timer_due:  # of what was taken back
             self._timer.cancel()
             self._timer = None
-        if self._timer is None:
+        if self._timer is None and not self._looking:
             self._set_timer(due)
         return name
 
@@ -57,7 +58,7 @@ class Timeouts:
     def _look(self) -> None:
         """Of those that are still wanted, the first is due, or not yet."""
         assert self._loop is not None
-        self._timer = None
+        self._timer, self._looking = None, True  # a call may ask for another: the timer is for the first of all
         now = self._loop.time()
         while self._waiting:
             name, (due, call) = next(iter(self._waiting.items()))
@@ -65,7 +66,8 @@ class Timeouts:
                 break
             del self._waiting[name]
             call()
-        if self._waiting and self._timer is None:
+        self._looking = False
+        if self._waiting:
             due, _ = next(iter(self._waiting.values()))
             self._set_timer(due)
 

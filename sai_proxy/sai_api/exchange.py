@@ -156,7 +156,7 @@ class Exchange:
         self._stop()
         connection, self._connection = self._connection, None
         if connection is not None:
-            connection.close()
+            _break(connection)
 
     def _end(self) -> None:
         """The answer is complete: the connection is for others now, unless the question is still being sent."""
@@ -164,7 +164,7 @@ class Exchange:
         self._stop()
         connection, self._connection = self._connection, None
         if connection is not None:
-            connection.close() if unsent else connection.release()
+            _break(connection) if unsent else connection.release()
 
     def _stop(self) -> None:
         if self._deadline is not None:
@@ -203,6 +203,14 @@ class Exchange:
         if self._content is not EMPTY_PAYLOAD:
             self._content.set_exception(fault)
         self._protocol.set_exception(fault)
+
+
+def _break(connection: Connection) -> None:
+    """Close it, without waiting for SAI to take what it may never take: the rest of a long question."""
+    transport = connection.transport
+    connection.close()
+    if transport is not None and transport.get_write_buffer_size():
+        transport.abort()
 
 
 class _Where(ClientRequest):

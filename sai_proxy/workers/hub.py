@@ -8,7 +8,6 @@ from sai_proxy.telemetry.numbers import Snapshot, joined, lasting, with_gauge
 from sai_proxy.workers.messages import (
     AllNumbers,
     DeleteValue,
-    Message,
     Numbers,
     ReadValues,
     Ready,
@@ -26,12 +25,15 @@ TELL_TIMEOUT_S = 0.5
 
 
 class Worker:
-    """What is known of one. told: set when it has said its numbers since it was asked to."""
+    """What is known of one. ready: set when it listens. told: when it has said its numbers since it was asked to.
+    heard: when anything came from it last, of the loop's clock."""
 
-    def __init__(self, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, writer: asyncio.StreamWriter, ready: asyncio.Event) -> None:
         self.writer = writer
+        self.ready = ready
         self.numbers = Snapshot()
         self.told = asyncio.Event()
+        self.heard = asyncio.get_running_loop().time()
 
 
 class Hub:
@@ -42,50 +44,59 @@ class Hub:
         self._workers: set[Worker] = set()
         self._ended = Snapshot()
 
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, ready: asyncio.Event) -> None:
+    async def serve(self, worker: Worker, reader: asyncio.StreamReader) -> None:
         """Answer one worker until it ends; then what it has counted stays counted."""
-        worker = Worker(writer)
         self._workers.add(worker)
+        telling: set[asyncio.Task[None]] = set()
+        loop = asyncio.get_running_loop()
         try:
             while True:
-                reply = await self._answer(worker, await read_message(reader), ready)
-                if reply is not None:
-                    writer.write(frame(reply))
-                    await writer.drain()
+                message = await read_message(reader)
+                worker.heard = loop.time()
+                match message:
+                    case Ready():
+                        worker.ready.set()
+                    case Numbers():
+                        worker.numbers = Snapshot.decode(message.snapshot)
+                        worker.told.set()
+                    case AllNumbers():  # which waits for others: not in the way of what comes next
+                        task = loop.create_task(self._tell_all(worker, message))
+                        telling.add(task)
+                        task.add_done_callback(telling.discard)
+                    case _:
+                        worker.writer.write(frame(await self._answer(message)))
+                        await worker.writer.drain()
         except (asyncio.IncompleteReadError, OSError):
             pass  # it has ended
         finally:
+            for task in telling:
+                task.cancel()
             self._workers.discard(worker)
             self._ended = joined([self._ended, lasting(worker.numbers)])
-            writer.close()
+            worker.writer.close()
 
-    async def _answer(self, worker: Worker, message: Message, ready: asyncio.Event) -> Reply | None:
+    async def _answer(self, message: ReadValues | WriteValue | DeleteValue) -> Reply:
         match message:
-            case Ready():
-                ready.set()
-                return None
-            case Numbers():
-                worker.numbers = Snapshot.decode(message.snapshot)
-                worker.told.set()
-                return None
-            case AllNumbers():
-                worker.numbers = Snapshot.decode(message.snapshot)
-                return Reply(snapshot=(await self._of_all(worker)).encode())
             case ReadValues():
                 values = await self._blobs.read(message.keys, message.most)
-                return Reply(values=[value.size if isinstance(value, TooLong) else value for value in values])
+                told = [value.size if isinstance(value, TooLong) else value for value in values]
+                return Reply(message.number, values=told)
             case WriteValue():
                 await self._blobs.write(message.key, message.value)
-                return Reply()
+                return Reply(message.number)
             case DeleteValue():
-                return Reply(found=await self._blobs.delete(message.key))
+                return Reply(message.number, found=await self._blobs.delete(message.key))
+
+    async def _tell_all(self, worker: Worker, message: AllNumbers) -> None:
+        worker.numbers = Snapshot.decode(message.snapshot)
+        worker.writer.write(frame(Reply(message.number, snapshot=(await self._of_all(worker)).encode())))
 
     async def _of_all(self, asking: Worker) -> Snapshot:
         """The numbers of all workers; those of the one that asks are fresh."""
         others = [worker for worker in self._workers if worker is not asking]
         for worker in others:
             worker.told.clear()
-            worker.writer.write(frame(Reply(tell=True)))
+            worker.writer.write(frame(Reply()))
         if others:
             waiting = [asyncio.ensure_future(worker.told.wait()) for worker in others]
             _, late = await asyncio.wait(waiting, timeout=TELL_TIMEOUT_S)

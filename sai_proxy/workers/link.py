@@ -5,8 +5,8 @@ import logging
 import os
 import signal
 import socket
-from collections import deque
 from collections.abc import Callable
+from itertools import count
 
 from sai_proxy.store.blobs import BlobsUnavailable, TooLong
 from sai_proxy.telemetry.numbers import Snapshot
@@ -41,7 +41,8 @@ class Link:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
-        self._waiting: deque[asyncio.Future[Reply]] = deque()
+        self._numbers = count(1)
+        self._waiting: dict[int, asyncio.Future[Reply]] = {}
         self._snapshot: Callable[[], bytes] = lambda: Snapshot().encode()
         self._tasks = [asyncio.ensure_future(self._read())]
 
@@ -62,18 +63,21 @@ class Link:
 
     async def all_numbers(self, snapshot: bytes) -> bytes:
         """What all workers have counted together. Raises Unreachable."""
-        return (await self.ask(AllNumbers(snapshot))).snapshot
+        return (await self.ask(lambda number: AllNumbers(number, snapshot))).snapshot
 
-    async def ask(self, message: Message) -> Reply:
-        """Raises Unreachable."""
+    async def ask(self, question: Callable[[int], Message]) -> Reply:
+        """question: makes the message with this number. Raises Unreachable."""
+        number = next(self._numbers)
         answered: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        self._waiting.append(answered)
+        self._waiting[number] = answered
         try:
-            self._writer.write(frame(message))
+            self._writer.write(frame(question(number)))
             async with asyncio.timeout(ANSWER_TIMEOUT_S):
                 return await answered
         except (OSError, TimeoutError, EOFError) as exc:
             raise Unreachable from exc
+        finally:
+            del self._waiting[number]
 
     async def close(self) -> None:
         for task in self._tasks:
@@ -84,15 +88,15 @@ class Link:
         try:
             while True:
                 reply = await read_reply(self._reader)
-                if reply.tell:
+                if not reply.number:
                     self._writer.write(frame(Numbers(self._snapshot())))
                     continue
-                answered = self._waiting.popleft()
-                if not answered.done():  # whoever asked may have left
+                answered = self._waiting.get(reply.number)
+                if answered is not None and not answered.done():  # whoever asked may have left
                     answered.set_result(reply)
         except (asyncio.IncompleteReadError, OSError):
             logger.warning("the parent process has ended: stopping")
-            for answered in self._waiting:
+            for answered in self._waiting.values():
                 if not answered.done():
                     answered.set_exception(EOFError())
             os.kill(os.getpid(), signal.SIGTERM)
@@ -112,20 +116,20 @@ class SharedBlobs:
         self._link = link
 
     async def read(self, keys: list[str], most: int) -> list[bytes | TooLong | None]:
-        reply = await self._ask(ReadValues(keys, most))
+        reply = await self._ask(lambda number: ReadValues(number, keys, most))
         return [TooLong(value) if isinstance(value, int) else value for value in reply.values]
 
     async def write(self, key: str, value: bytes) -> None:
-        await self._ask(WriteValue(key, value))
+        await self._ask(lambda number: WriteValue(number, key, value))
 
     async def delete(self, key: str) -> bool:
-        return (await self._ask(DeleteValue(key))).found
+        return (await self._ask(lambda number: DeleteValue(number, key))).found
 
     async def close(self) -> None:
         """The link is closed by whoever has made it."""
 
-    async def _ask(self, message: Message) -> Reply:
+    async def _ask(self, question: Callable[[int], Message]) -> Reply:
         try:
-            return await self._link.ask(message)
+            return await self._link.ask(question)
         except Unreachable as exc:
             raise BlobsUnavailable("the parent process does not answer") from exc

@@ -1,5 +1,6 @@
 """What a worker and the parent say to each other, over a pair of sockets: frames of MessagePack, each with its length
-before it. A worker asks, and the parent answers in the order in which it was asked. Pure, but for the streams."""
+before it. A worker numbers what it asks, and the parent its answers: one that takes time holds up no other. Pure, but
+for the streams."""
 
 import asyncio
 import signal
@@ -28,22 +29,26 @@ class Numbers(Struct, tag=True):
 class AllNumbers(Struct, tag=True):
     """The same, answered with those of all workers together."""
 
+    number: int
     snapshot: bytes
 
 
 class ReadValues(Struct, tag=True):
     """Values that all workers keep together; see `store.blobs`."""
 
+    number: int
     keys: list[str]
     most: int
 
 
 class WriteValue(Struct, tag=True):
+    number: int
     key: str
     value: bytes
 
 
 class DeleteValue(Struct, tag=True):
+    number: int
     key: str
 
 
@@ -52,9 +57,9 @@ Message = Ready | Numbers | AllNumbers | ReadValues | WriteValue | DeleteValue
 
 class Reply(Struct):
     """What came of it, as far as it is asked for. values: bytes, the length of one that is too long, or None.
-    tell: answers nothing, but wants to know the worker's numbers."""
+    number: of the question, 0 for none: then the worker's numbers are wanted."""
 
-    tell: bool = False
+    number: int = 0
     values: list[bytes | int | None] = []
     snapshot: bytes = b""
     found: bool = False

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from sai_proxy.store.memory import MemoryBlobs
-from sai_proxy.workers.hub import Hub
+from sai_proxy.workers.hub import Hub, Worker
 from sai_proxy.workers.messages import ENDS_AT_ONCE
 
 logger = logging.getLogger(__name__)
@@ -23,15 +23,27 @@ LIVED_S = 10.0
 """A worker that has lived for so long is started again at once; one that falls sooner, after a pause."""
 
 
+SILENT_S = 10.0
+"""A worker says each second what it has counted. One that says nothing for so long hangs, and is ended."""
+
+WATCH_S = 1.0
+GRACE_S = 5.0
+"""Over the time that a worker's answers have to end; after it a worker is ended that does not end by itself."""
+
+AT_ONCE_S = 1.0
+
+
 class WorkerFault(Exception):
     """A worker ended before it listened, and has said why."""
 
 
 class Supervisor:
-    """command: what starts a worker; its number and its end of a pair of sockets are added to it."""
+    """command: what starts a worker; its number and its end of a pair of sockets are added to it. stop_s: what its
+    answers have to end."""
 
-    def __init__(self, count: int, command: Sequence[str], blobs: MemoryBlobs) -> None:
+    def __init__(self, count: int, command: Sequence[str], blobs: MemoryBlobs, *, stop_s: float) -> None:
         self._count = count
+        self._stop_s = stop_s
         self._command = command
         self._hub = Hub(blobs)
         self._running: dict[int, asyncio.subprocess.Process] = {}
@@ -62,9 +74,17 @@ class Supervisor:
     def _pass_on(self) -> None:
         """The first signal lets answers end; the second ends them, as of one process."""
         passed = ENDS_AT_ONCE if self._stopping.is_set() else signal.SIGTERM
+        limit_s = AT_ONCE_S if self._stopping.is_set() else self._stop_s + GRACE_S
         self._stopping.set()
         for process in self._running.values():
             process.send_signal(passed)
+        asyncio.get_running_loop().call_later(limit_s, self._end)
+
+    def _end(self) -> None:
+        """Whoever has not ended does not listen."""
+        for number, process in self._running.items():
+            logger.error("a worker did not end, it is killed", extra={"worker": number + 1})
+            process.kill()
 
     async def _keep(self, number: int, ready: asyncio.Event) -> None:
         """One worker after the other, until they are to stop."""
@@ -98,12 +118,31 @@ class Supervisor:
         self._running[number] = process
         if self._stopping.is_set():
             process.terminate()
-        serving = asyncio.ensure_future(self._hub.serve(*await asyncio.open_connection(sock=ours), ready))
+        reader, writer = await asyncio.open_connection(sock=ours)
+        worker = Worker(writer, ready)
+        serving = asyncio.ensure_future(self._hub.serve(worker, reader))
+        watching = asyncio.ensure_future(_watch(worker, process, number))
         try:
             return await process.wait()
         finally:
+            watching.cancel()
             del self._running[number]
             await serving
+
+
+async def _watch(worker: Worker, process: asyncio.subprocess.Process, number: int) -> None:
+    """End a worker that hangs: the kernel goes on giving it connections."""
+    loop = asyncio.get_running_loop()
+    await worker.ready.wait()
+    while True:
+        looked = loop.time()
+        await asyncio.sleep(WATCH_S)
+        if loop.time() - looked > 2 * WATCH_S:  # this process was stopped itself, and has heard nobody
+            worker.heard = loop.time()
+        if loop.time() - worker.heard > SILENT_S:
+            logger.error("a worker hangs, it is killed", extra={"worker": number + 1, "silent_s": SILENT_S})
+            process.kill()
+            return
 
 
 async def _all_set(events: Sequence[asyncio.Event]) -> None:

@@ -135,6 +135,43 @@ async def test_answers_end_before_it_stops(sai: Simulator, number: int) -> None:
         assert all(json.loads(line) for line in process.log)
 
 
+async def test_many_who_look_at_the_metrics_at_once_hold_nobody_up(sai: Simulator) -> None:
+    async with workers(sai) as process:
+        asked = await asked_of_all(process)
+        made = (await ask_anew(process, {"model": "sai-model", "input": "one"}, "/v1/responses")).json
+        name = "gen_ai_server_request_duration_seconds_count"
+        told, kept = await asyncio.gather(
+            asyncio.gather(*(count(process, name) for _ in range(40))),
+            asyncio.gather(*(ask_anew(process, path=f"/v1/responses/{made['id']}") for _ in range(20))),
+        )
+        assert set(told) == {asked + 1}
+        assert {answer.status for answer in kept} == {200}
+        assert not [line for line in process.log if "out of reach" in line]
+
+
+async def test_a_worker_that_hangs_is_replaced(sai: Simulator) -> None:
+    async with workers(sai) as process:
+        asked = await asked_of_all(process)
+        await count(process, "sai_proxy_requests_total")  # which tells the parent of all of them
+        hanging = children(process)[0]
+        os.kill(hanging, signal.SIGSTOP)
+        await until(lambda: hanging not in children(process) and len(children(process)) == WORKERS, 40)
+        assert "a worker hangs, it is killed" in [line["message"] for line in process.lines]
+        await until(lambda: [line for line in process.log if "another is started" in line])
+        for _ in range(10):
+            assert (await ask_anew(process, chat())).status == 200
+        assert await count(process, "gen_ai_server_request_duration_seconds_count") == asked + 10
+
+
+async def test_a_worker_that_hangs_does_not_hold_the_end_up(sai: Simulator) -> None:
+    async with workers(sai) as process:
+        os.kill(children(process)[0], signal.SIGSTOP)
+        process.signal(signal.SIGTERM)
+        await until(lambda: len(children(process)) == 1)
+        process.signal(signal.SIGTERM)
+        await asyncio.wait_for(process.wait(), 8)
+
+
 async def test_a_signal_to_all_of_them_is_one(sai: Simulator) -> None:
     """As whoever ends a service sends it: to each process, while the parent passes it on, too."""
     async with workers(sai) as process:

@@ -87,6 +87,29 @@ def test_thousands_that_are_alike_share_one_timer() -> None:
     assert len(timeouts) <= 60, "those that are due have been called"
 
 
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(1, 5)), min_size=1, max_size=6))
+def test_calls_that_ask_for_themselves_again_keep_their_own_time(beats: list[tuple[int, int]]) -> None:
+    """beats: of each, when it begins, and its interval, as of a heartbeat."""
+    loop = Loop()
+    timeouts = timeouts_of(loop)
+    made: list[list[float]] = [[] for _ in beats]
+
+    def beat(number: int) -> None:
+        made[number].append(loop.now)
+        if loop.now < 40:
+            timeouts.at(loop.now + beats[number][1], partial(beat, number))
+
+    for second in range(10):
+        loop.run_until(second)
+        for number, (begin, interval) in enumerate(beats):
+            if begin == second:
+                timeouts.at(second + interval, partial(beat, number))
+    loop.run_until(100)
+    for (begin, interval), times in zip(beats, made, strict=True):
+        assert times == [begin + interval * (count + 1) for count in range(len(times))]
+        assert times[-1] >= 40
+
+
 async def test_a_call_may_ask_for_another() -> None:
     timeouts, calls = Timeouts(), 0
     loop, enough = asyncio.get_running_loop(), asyncio.Event()

@@ -479,3 +479,10 @@ async def test_what_is_not_here_is_404_in_json(proxy: Proxy, path: str) -> None:
     answer = await proxy.post({}, path=f"{PATH}/resp_1{path}")
     assert answer.status in (404, 405)
     assert answer.error["type"] == "invalid_request_error"
+
+
+async def test_codex_is_told_the_size_of_the_context_and_what_the_model_can(start_proxy: StartProxy) -> None:
+    proxy = await start_proxy(CONTEXT_LIMIT_TOKENS="12345")
+    (model,) = (await proxy.get("/v1/models?client_version=0.169.0")).json["models"]
+    assert (model["slug"], model["context_window"], model["supports_parallel_tool_calls"]) == ("sai-model", 12345, True)
+    assert "models" not in (await proxy.get("/v1/models")).json

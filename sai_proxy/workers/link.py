@@ -42,6 +42,7 @@ class Link:
         self._reader = reader
         self._writer = writer
         self._numbers = count(1)
+        self._turn = asyncio.Lock()
         self._waiting: dict[int, asyncio.Future[Reply]] = {}
         self._snapshot: Callable[[], bytes] = lambda: Snapshot().encode()
         self._tasks = [asyncio.ensure_future(self._read())]
@@ -57,7 +58,8 @@ class Link:
         async def tell() -> None:
             while True:
                 await asyncio.sleep(PUSH_S)
-                self._writer.write(frame(Numbers(snapshot())))
+                if not self._writer.transport.get_write_buffer_size():  # else the parent has not taken the last
+                    self._writer.write(frame(Numbers(snapshot())))
 
         self._tasks.append(asyncio.ensure_future(tell()))
 
@@ -71,8 +73,10 @@ class Link:
         answered: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self._waiting[number] = answered
         try:
-            self._writer.write(frame(question(number)))
             async with asyncio.timeout(ANSWER_TIMEOUT_S):
+                async with self._turn:  # what a parent that hangs does not take waits with whoever asks, not here
+                    await self._writer.drain()
+                    self._writer.write(frame(question(number)))
                 return await answered
         except (OSError, TimeoutError, EOFError) as exc:
             raise Unreachable from exc

@@ -9,7 +9,7 @@ from aiohttp.typedefs import Handler, Middleware
 
 from sai_proxy.errors import CrossSite
 from sai_proxy.http.admission import Admission
-from sai_proxy.keys import HOLDING, METRICS
+from sai_proxy.keys import HOLDING
 
 SIMPLE_TYPES = ("", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data")
 """What a browser sends to any site without asking it first (the Fetch standard's safelist)."""
@@ -19,25 +19,20 @@ def admission_middleware(admission: Admission, origins: frozenset[str] = frozens
     """origins: of web pages that may use this server, `*` for any. A page of another one could spend its
     quota: browsers ask before they send JSON, but not before they send a form or plain text."""
 
-    def is_cross_site(request: web.Request) -> bool:
-        origin = request.headers.get("Origin")
-        if origin is None or origin in origins or "*" in origins:
+    def is_cross_site(request: web.Request, origin: str) -> bool:
+        if origin in origins or "*" in origins:
             return False
         return request.content_type in SIMPLE_TYPES or request.headers.get("Content-Type") is None
 
     @web.middleware
     async def admit(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if is_cross_site(request):
-            raise CrossSite({"origin": request.headers["Origin"][:100]})
-        in_flight = request.app[METRICS].requests_in_flight
-        in_flight.add(1)
+        origin = request.headers.get("Origin")
+        if origin is not None and is_cross_site(request, origin):
+            raise CrossSite({"origin": origin[:100]})
+        holding = request[HOLDING] = admission.enter()
         try:
-            holding = request[HOLDING] = admission.enter()
-            try:
-                return await handler(request)
-            finally:
-                holding.close()
+            return await handler(request)
         finally:
-            in_flight.add(-1)
+            holding.close()
 
     return admit

@@ -10,7 +10,7 @@ from aiohttp.typedefs import Handler, Middleware
 from sai_proxy.errors import ContextLengthExceeded
 from sai_proxy.keys import BODY, CALLER, HOLDING, KEEP, RECALLED, STORE
 from sai_proxy.openai_api.endpoints import Endpoint
-from sai_proxy.openai_api.kept_responses import MAX_RECALLED_BYTES, Kept
+from sai_proxy.openai_api.kept_responses import MAX_RECALLED_BYTES, NOTHING, Kept
 
 COPIES = 2
 """How often what is recalled is there: as it was kept, and as messages."""
@@ -34,8 +34,7 @@ def answer_store_middleware(endpoint: Endpoint) -> Middleware:
             request[HOLDING].grow(COPIES * size, alone=False)
 
         wanted = endpoint.references(request[BODY])
-        if wanted:
-            request[RECALLED] = await store.recall(owner, wanted, hold)
+        request[RECALLED] = await store.recall(owner, wanted, hold) if wanted else NOTHING
         request[KEEP] = keep
         return await handler(request)
 

@@ -8,6 +8,7 @@ key is looked at.
 import hashlib
 import hmac
 import os
+from collections.abc import Mapping
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
@@ -46,29 +47,38 @@ def auth_resolution_middleware(
     def caller_of(user: Credential | None, bearer: str | None) -> str:
         """A name for whoever asks: a hash of their key or token. All who have neither are one."""
         own = user.value if user else bearer if tokens and bearer else ""
+        return named(own) if own else nobody
+
+    def named(own: str) -> str:
         return hashlib.blake2b(own.encode("utf-8", "surrogateescape"), key=hash_key, digest_size=16).hexdigest()
+
+    nobody = named("")
+    systems = credential_chain(None, system_key, system_cookie)
 
     @web.middleware
     async def auth_resolution(request: web.Request, handler: Handler) -> web.StreamResponse:
-        bearer = _bearer(request)
-        admitted = not tokens or (bearer is not None and is_token(bearer))
         headers = request.headers
-        candidates: list[tuple[str, str | None]] = [
+        bearer = _bearer(headers)
+        admitted = not tokens or (bearer is not None and is_token(bearer))
+        places = (
             ("body", user_key_in(request[BODY])),
             ("user_api_key", headers.get("user_api_key")),
             ("x-user-api-key", headers.get("x-user-api-key")),  # nginx drops names with an underscore
             ("bearer", bearer),
             ("x-api-key", headers.get("x-api-key")),
-        ]
+        )
+        candidates = [(place, text) for place, text in places if text is not None]
         if tokens:  # a token is ours, and no key for SAI wherever it stands
             candidates = [(place, text) for place, text in candidates if not (text and holds_token(text))]
-        found, record = first_key(candidates, placeholders), request[RECORD]
-        record.ignored_keys = found.ignored or None
-        record.key_place = found.place
-        user = make_credential(found.key, "user") if found.key else None
+        user, record = None, request[RECORD]
+        if candidates:
+            found = first_key(candidates, placeholders)
+            record.ignored_keys = found.ignored or None
+            record.key_place = found.place
+            user = make_credential(found.key, "user") if found.key else None
         if not (user or admitted):
             raise AccessTokenRequired()
-        chain = credential_chain(user, system_key, system_cookie) if admitted else credential_chain(user, None, None)
+        chain = systems if user is None else credential_chain(user, None, system_cookie if admitted else None)
         request[CREDENTIALS] = chain
         record.credential = chain[0].label
         caller = request[CALLER] = caller_of(user, bearer)
@@ -82,6 +92,9 @@ def auth_resolution_middleware(
     return auth_resolution
 
 
-def _bearer(request: web.Request) -> str | None:
-    scheme, _, value = request.headers.get("Authorization", "").partition(" ")
+def _bearer(headers: Mapping[str, str]) -> str | None:
+    authorization = headers.get("Authorization")
+    if authorization is None:
+        return None
+    scheme, _, value = authorization.partition(" ")
     return bare_key(value) if scheme.lower() == "bearer" else None

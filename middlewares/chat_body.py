@@ -25,15 +25,19 @@ def chat_body_middleware(endpoint: Endpoint) -> Middleware:
 
     def read(request: web.Request) -> None:
         """Nothing of it stays in a frame that waits for the answer."""
-        parsed = endpoint.parse(request[BODY], request.get(RECALLED, NOTHING))
-        request[RECALLED] = NOTHING
+        if endpoint.keeps:
+            parsed = endpoint.parse(request[BODY], request[RECALLED])
+            request[RECALLED] = NOTHING
+        else:
+            parsed = endpoint.parse(request[BODY])
         request[BODY] = b""  # its account stays until the question has taken its place
         chat = request[CHAT_REQUEST] = parsed.chat_request
         request[ANSWER] = parsed.answer
         record = request[RECORD]
         record.model, record.road, record.stream = chat.model, chat.route.road, chat.stream
         record.left_out_tools = list(chat.left_out) or None
-        request[HOLDING].weigh(chat.choices)
+        if chat.choices > 1:
+            request[HOLDING].weigh(chat.choices)
         if chat.ignored:
             logger.debug("ignored parameters", extra={"parameters": chat.ignored})
 

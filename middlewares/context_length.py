@@ -30,7 +30,7 @@ def context_length_middleware(max_tokens: int) -> Middleware:
     def check(request: web.Request) -> None:
         """Nothing of it stays in a frame that waits for the answer."""
         chat, record = request[CHAT_REQUEST], request[RECORD]
-        messages = chat.messages
+        conversations, messages = chat.conversations, chat.messages
         record.messages = len(messages)
         roles: dict[str, int] = {}
         for message in messages:
@@ -39,12 +39,13 @@ def context_length_middleware(max_tokens: int) -> Middleware:
         if logger.isEnabledFor(logging.DEBUG):
             structure = [{"role": m.role, "parts": len(m.parts), "chars": m.chars} for m in messages]
             logger.debug("structure of the messages", extra={"structure": structure})
+        lengths = list(map(length_of, conversations))
         limit = max_tokens * CHARS_PER_TOKEN
-        if chat.truncate and any(map(limit.__lt__, map(length_of, chat.conversations))):
-            shorter = tuple(without_oldest(conversation, limit) for conversation in chat.conversations)
+        if chat.truncate and max(lengths) > limit:
+            shorter = tuple(without_oldest(conversation, limit) for conversation in conversations)
             chat = request[CHAT_REQUEST] = replace(chat, conversations=shorter)
             record.truncated = len(messages) - len(chat.messages)
-        lengths = [length_of(conversation) for conversation in chat.conversations]
+            lengths = list(map(length_of, shorter))
         record.chars = sum(lengths)
         tokens = estimate_tokens(max(lengths))
         if tokens > max_tokens:

@@ -58,7 +58,7 @@ def error_mapping_middleware(policy: FailurePolicy) -> Middleware:
             logger.exception("unexpected error")
             return answer(request, errors.InternalError())
         finally:
-            for key in CONTENT:
-                request.pop(key, None)
+            for key in [key for key in request if key in CONTENT]:
+                del request[key]
 
     return error_mapping

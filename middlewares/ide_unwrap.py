@@ -10,7 +10,7 @@ from aiohttp.typedefs import Handler, Middleware
 from msgspec.structs import replace
 
 from sai_proxy.conversation.chat import ChatMessage, Conversation
-from sai_proxy.conversation.ide_prompt import unwrap
+from sai_proxy.conversation.ide_prompt import BEGINNINGS, unwrap
 from sai_proxy.keys import CHAT_REQUEST, RECORD
 
 
@@ -23,6 +23,8 @@ def ide_unwrap_middleware() -> Middleware:
     def unwrap_all(request: web.Request) -> None:
         """Nothing of it stays in a frame that waits for the answer."""
         chat = request[CHAT_REQUEST]
+        if not any(map(_may_be_wrapped, chat.conversations)):
+            return
         changed = 0
         conversations: list[Conversation] = []
         for conversation in chat.conversations:
@@ -34,6 +36,14 @@ def ide_unwrap_middleware() -> Middleware:
             request[RECORD].unwrapped = changed
 
     return ide_unwrap
+
+
+def _may_be_wrapped(conversation: Conversation) -> bool:
+    for message in conversation:
+        for part in message.parts:
+            if part.startswith(BEGINNINGS):
+                return True
+    return False
 
 
 def _plain(message: ChatMessage) -> ChatMessage:

@@ -11,7 +11,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from sai_proxy import errors
-from sai_proxy.http.body_reading import read_body
+from sai_proxy.http.body_reading import body_at_hand, read_body
 from sai_proxy.keys import ANSWER, BODY, HOLDING, LIFECYCLE, RECORD
 from sai_proxy.openai_api.endpoints import Endpoint
 
@@ -21,26 +21,32 @@ def request_body_middleware(endpoint: Endpoint, *, max_bytes: int, timeout_s: fl
 
     @web.middleware
     async def request_body(request: web.Request, handler: Handler) -> web.StreamResponse:
-        request[BODY] = b""
         try:
-            request[BODY] = _without_mark(  # and in no variable: a failure's frames would keep it
-                await read_body(
-                    request,
-                    request[HOLDING],
-                    request[RECORD],
-                    request.app[LIFECYCLE],
-                    max_bytes=max_bytes,
-                    timeout_s=timeout_s,
+            if not take_what_is_here(request):
+                request[BODY] = _without_mark(  # and in no variable: a failure's frames would keep it
+                    await read_body(
+                        request,
+                        request[HOLDING],
+                        request[RECORD],
+                        request.app[LIFECYCLE],
+                        max_bytes=max_bytes,
+                        timeout_s=timeout_s,
+                    )
                 )
-            )
             return await handler(request)
         except errors.ProxyError:
             if ANSWER not in request:
-                likely = request[ANSWER] = endpoint.likely_answer(request[BODY])
+                likely = request[ANSWER] = endpoint.likely_answer(request.get(BODY, b""))
                 request[RECORD].asked_model, request[RECORD].stream = likely.model, likely.stream
             raise
-        finally:
-            request[BODY] = b""
+
+    def take_what_is_here(request: web.Request) -> bool:
+        """Whether that was all of it."""
+        body = body_at_hand(request, request[HOLDING], max_bytes=max_bytes)
+        if body is None:
+            return False
+        request[BODY] = _without_mark(body) if body.startswith(BOM_UTF8) else body
+        return True
 
     return request_body
 

@@ -23,8 +23,9 @@ def tool_prompting_middleware() -> Middleware:
     def prompt(request: web.Request) -> None:
         """Nothing of it stays in a frame that waits for the answer."""
         chat = request[CHAT_REQUEST]
-        told = tuple(as_text(c, chat.toolset, chat.output, chat.route.can.tools) for c in chat.conversations)
+        toolset, output, by = chat.toolset, chat.output, chat.route.can.tools
+        told = [as_text(conversation, toolset, output, by) for conversation in chat.conversations]
         if any(map(is_not, told, chat.conversations)):
-            request[CHAT_REQUEST] = replace(chat, conversations=told)
+            request[CHAT_REQUEST] = replace(chat, conversations=tuple(told))
 
     return tool_prompting

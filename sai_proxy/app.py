@@ -78,6 +78,7 @@ def create_app(
     for name, route in settings.models.items():
         metrics.models.set(1, name, route.road)
     metrics.connections.read_by(lambda: admission.connections)
+    metrics.requests_in_flight.read_by(lambda: admission.entered)
     metrics.held_bytes.read_by(lambda: admission.held)
     app.cleanup_ctx.append(_sai(settings, tracing))
     app.cleanup_ctx.append(_loop_watch)

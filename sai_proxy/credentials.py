@@ -115,13 +115,11 @@ def bare_key(text: str) -> str:
     return _BEARER.sub("", text.strip())
 
 
-def first_key(candidates: Iterable[tuple[str, str | None]], placeholders: frozenset[str]) -> FoundKey:
+def first_key(candidates: Iterable[tuple[str, str]], placeholders: frozenset[str]) -> FoundKey:
     """The first candidate (place, text) that is a key at all: bare, not empty, not one of
     `placeholders` (given in lower case, compared in any)."""
     ignored: list[str] = []
     for place, text in candidates:
-        if text is None:
-            continue
         key = bare_key(text)
         if key and key.lower() not in placeholders:
             return FoundKey(key, place, ignored)

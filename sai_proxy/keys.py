@@ -19,7 +19,6 @@ where they are).
 """
 
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 from aiohttp import web
 
@@ -47,7 +46,7 @@ CALLER = web.RequestKey("CALLER", str)
 RECALLED: web.RequestKey[Recalled] = web.RequestKey("RECALLED")
 KEEP: web.RequestKey[Callable[[Kept], Awaitable[None]]] = web.RequestKey("KEEP")
 
-CONTENT: tuple[web.RequestKey[Any], ...] = (BODY, RECALLED, KEEP, CHAT_REQUEST, ANSWER)
+CONTENT: frozenset[object] = frozenset({BODY, RECALLED, KEEP, CHAT_REQUEST, ANSWER})
 """What was asked, and its answer: let go when the request ends, since a connection keeps its last request."""
 
 UPSTREAM: web.AppKey[Upstream] = web.AppKey("UPSTREAM")

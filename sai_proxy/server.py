@@ -106,38 +106,47 @@ class ProxyProtocol(HalfCloseProbe, RequestHandler):
             self._head_bytes = 0
         elif data:  # of a head, or of the fields behind a chunked body
             self._head_bytes += len(data)
-        self._check_heads()
+        if self._head_bytes or self._held or self._messages:
+            self._check_heads()
 
     def _receive_requests(self, size: int) -> None:
         """Heads are complete. size: of what they came in, with bodies."""
         if self._messages:
             self._last_payload = self._messages[-1][1]
-        if any(message.version < HttpVersion10 for message, _ in self._messages if hasattr(message, "version")):
-            self._turn_away(errors.MalformedHttp(detail="a version below HTTP/1.0"))
+        for message, _ in self._messages:
+            if getattr(message, "version", HttpVersion10) < HttpVersion10:
+                self._turn_away(errors.MalformedHttp(detail="a version below HTTP/1.0"))
+                break
         if size > MAX_HEAD_BYTES and any(_size_of(message) > MAX_HEAD_BYTES for message, _ in self._messages):
             self._turn_away(errors.MalformedHttp(detail="the head is too long"))
 
     def _check_heads(self) -> None:
         """Heads that are not complete, and complete ones that wait for an earlier request of the connection,
         are held within bounds."""
-        queued = self._queued_bytes() if self._messages else 0
+        waiting = len(self._messages) - (self._current_request is None)  # else the first is about to be looked at
+        queued = self._queued_bytes(waiting) if waiting > 0 else 0
         if self._head_bytes > MAX_HEAD_BYTES or queued > MAX_QUEUED_BYTES:
             self._turn_away(errors.MalformedHttp(detail="a head is too long, or too much waits behind a request"))
             return
         # What ends a body is not refused for want of room: its request has been let in.
         size = queued if self._current_request is not None else self._head_bytes + queued
+        if size == self._held:
+            return
         try:
             self._hold(size)
         except errors.ServerBusy as exc:
             self._turn_away(exc)
 
-    def _queued_bytes(self) -> int:
-        """Of requests that wait for an earlier one; where there is none, the first is about to be looked at."""
-        waiting = list(self._messages) if self._current_request is not None else list(self._messages)[1:]
-        return sum(_size_of(message) + getattr(payload, "total_bytes", 0) for message, payload in waiting)
+    def _queued_bytes(self, waiting: int) -> int:
+        """Of the last requests, so many, which wait for an earlier one."""
+        last = list(self._messages)[-waiting:]
+        return sum(_size_of(message) + getattr(payload, "total_bytes", 0) for message, payload in last)
 
     def _hold(self, size: int) -> None:
-        self.admission.take_bytes(size - self._held, held_by_same=self._held)
+        admission, more = self.admission, size - self._held
+        if more > 0:
+            admission.check_bytes(more, held_by_same=self._held)
+        admission.held += more
         self._held = size
 
     def _turn_away(self, failure: errors.ProxyError) -> None:

@@ -48,8 +48,12 @@ class ChatMessage(Struct, frozen=True):
     @property
     def chars(self) -> int:
         """Length of `text`, in code points, and of the calls."""
+        parts = self.parts
+        text = len(parts[0]) if len(parts) == 1 else sum(map(len, parts)) + max(len(parts) - 1, 0)
+        if not (self.calls or self.images):
+            return text
         calls = sum(len(call.name) + len(call.arguments) for call in self.calls)
-        return sum(map(len, self.parts)) + max(len(self.parts) - 1, 0) + calls + IMAGE_CHARS * len(self.images)
+        return text + calls + IMAGE_CHARS * len(self.images)
 
 
 Conversation = tuple[ChatMessage, ...]
@@ -114,6 +118,8 @@ class ChatRequest(Struct, frozen=True, kw_only=True):
     @property
     def messages(self) -> tuple[ChatMessage, ...]:
         """Every message of every conversation."""
+        if len(self.conversations) == 1:
+            return self.conversations[0]
         return tuple(message for conversation in self.conversations for message in conversation)
 
     def echo_of(self, index: int) -> str:

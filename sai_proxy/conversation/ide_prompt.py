@@ -22,6 +22,10 @@ WRAPPERS = (
 )
 
 
+BEGINNINGS = tuple(wrapper.before for wrapper in WRAPPERS)
+"""One of them begins every wrapped text."""
+
+
 def unwrap(text: str) -> str | None:
     """The user's own text, or None if no known plugin has wrapped it."""
     for wrapper in WRAPPERS:

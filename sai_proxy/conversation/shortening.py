@@ -5,7 +5,10 @@ from sai_proxy.conversation.chat import Conversation
 
 def length_of(conversation: Conversation) -> int:
     """Code points of all messages."""
-    return sum(message.chars for message in conversation)
+    chars = 0
+    for message in conversation:
+        chars += message.chars
+    return chars
 
 
 def without_oldest(conversation: Conversation, max_chars: int) -> Conversation:

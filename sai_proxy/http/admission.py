@@ -23,6 +23,8 @@ class Admission:
     alone is always let in, since how long it may be is another limit's business. max_per_key: requests at
     once with one key, None for any number. max_connections: open at once.
 
+    entered: how many requests are inside. requests: the same, each by its weight. held: bytes. free_for_all: bytes
+    up to which nobody is refused any.
     under_pressure: whether the process is about to run out of memory whatever is counted here; nothing
     new is let in then.
     """
@@ -30,6 +32,7 @@ class Admission:
     def __init__(
         self, *, max_requests: int, max_bytes: int, max_per_key: int | None = None, max_connections: int = 1_000_000
     ) -> None:
+        self.entered = 0
         self.requests = 0
         self.held = 0
         self.connections = 0
@@ -37,6 +40,7 @@ class Admission:
         self.refused: Counter[str] = Counter()
         self.max_per_key = max_per_key
         self.by_key: Counter[str] = Counter()
+        self.free_for_all = int(max_bytes * LARGE_SHARE)
         self._max_requests = max_requests
         self._max_bytes = max_bytes
         self._max_connections = max_connections
@@ -47,6 +51,7 @@ class Admission:
             raise self.refusal("memory", "memory is short")
         holding = Holding(self)
         holding.weigh(1)
+        self.entered += 1
         return holding
 
     def connect(self) -> bool:
@@ -58,19 +63,18 @@ class Admission:
         """A connection has ended."""
         self.connections -= 1
 
-    def take_slots(self, slots: int, *, held_by_same: int) -> None:
+    def check_bytes(self, size: int, *, held_by_same: int, alone: bool = True) -> None:
+        """Raises ServerBusy if so much more is too much, which it cannot be within `free_for_all`. held_by_same: what
+        its owner holds already."""
+        limit = self.limit_of(held_by_same + size)
+        if not (alone and self.held <= held_by_same) and self.held + size > limit:
+            raise self.refusal("bytes", f"{self.held} bytes are held")
+
+    def check_slots(self, slots: int, *, held_by_same: int) -> None:
         """Raises ServerBusy if there are not that many more. One request alone always gets them.
         held_by_same: what its owner holds already."""
-        if slots > 0 and self.requests > held_by_same and self.requests + slots > self._max_requests:
+        if self.requests > held_by_same and self.requests + slots > self._max_requests:
             raise self.refusal("requests", f"{self.requests} requests are running")
-        self.requests += slots
-
-    def take_bytes(self, size: int, *, held_by_same: int, alone: bool = True) -> None:
-        """Raises ServerBusy if so much more is too much. held_by_same: what its owner holds already."""
-        limit = self.limit_of(held_by_same + size)
-        if size > 0 and not (alone and self.held <= held_by_same) and self.held + size > limit:
-            raise self.refusal("bytes", f"{self.held} bytes are held")
-        self.held += size
 
     def limit_of(self, size: int) -> int:
         """Bytes that all may hold, if one that holds so many of them is to be let in."""
@@ -85,6 +89,8 @@ class Admission:
 class Holding:
     """What one request holds; `close` gives all of it back."""
 
+    __slots__ = ("_admission", "_bytes", "_key", "_slots")
+
     def __init__(self, admission: Admission) -> None:
         self._admission = admission
         self._slots = 0
@@ -93,25 +99,32 @@ class Holding:
 
     def weigh(self, slots: int) -> None:
         """It takes so many slots, from now on. Raises ServerBusy."""
-        self._admission.take_slots(slots - self._slots, held_by_same=self._slots)
+        more, admission = slots - self._slots, self._admission
+        if more > 0:
+            admission.check_slots(more, held_by_same=self._slots)
+        admission.requests += more
         self._slots = slots
 
     def grow(self, size: int, *, alone: bool = True) -> None:
         """It holds so many bytes more. alone: whether the only one may hold any number. Raises ServerBusy."""
-        self._admission.take_bytes(size, held_by_same=self._bytes, alone=alone)
+        admission = self._admission
+        if size > 0 and admission.held + size > admission.free_for_all:
+            admission.check_bytes(size, held_by_same=self._bytes, alone=alone)
+        admission.held += size
         self._bytes += size
 
     def grow_by_answer(self, size: int) -> None:
         """It holds so many bytes more of SAI's answer. Raises ServerBusy; UpstreamAnswerTooLong, which nobody tries
         again, for what would not fit if it were the only one."""
-        limit = self._admission.limit_of(self._bytes + size)
-        if size > 0 and self._bytes + size > limit:
+        admission, held = self._admission, self._bytes + size
+        if size > 0 and held > admission.free_for_all and held > (limit := admission.limit_of(held)):
             raise UpstreamAnswerTooLong({"limit": limit}, detail="more than MAX_BUFFERED_BYTES lets one request hold")
         self.grow(size, alone=False)
 
     def settle(self, size: int) -> None:
         """It holds so many bytes in all, whatever it held before. Raises ServerBusy."""
-        self.grow(size - self._bytes)
+        if size != self._bytes:
+            self.grow(size - self._bytes)
 
     def name(self, key: str) -> None:
         """Whose request it is: a hash, never a key. Raises TooManyAtOnce."""
@@ -127,6 +140,7 @@ class Holding:
     def close(self) -> None:
         """Nothing of it is held any more."""
         admission = self._admission
+        admission.entered -= bool(self._slots)
         admission.requests -= self._slots
         admission.held -= self._bytes
         self._slots = self._bytes = 0

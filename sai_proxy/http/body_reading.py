@@ -10,6 +10,23 @@ from sai_proxy.http.draining import Lifecycle
 from sai_proxy.telemetry.record import RequestRecord
 
 
+def body_at_hand(request: web.Request, holding: Holding, *, max_bytes: int) -> bytes | None:
+    """All of it, accounted for, if it has come with the head, as most do: waiting would cost more than the reading.
+    Raises ProxyError."""
+    encoding = request.headers.get("Content-Encoding")
+    if encoding is not None and encoding.strip().lower() not in ("", "identity"):
+        raise errors.UnsupportedMediaType({"encoding": encoding[:50]})
+    content = request.content
+    if not content.is_eof():
+        return None
+    try:
+        body = content.read_nowait()
+    except web.RequestPayloadError as exc:
+        raise errors.MalformedHttp(detail=type(exc).__name__) from exc
+    _admit(len(body), len(body), holding, max_bytes)
+    return body
+
+
 async def read_body(
     request: web.Request,
     holding: Holding,
@@ -18,22 +35,15 @@ async def read_body(
     *,
     max_bytes: int,
     timeout_s: float,
-) -> bytes | bytearray:
-    """All of it, accounted for as it arrives. Raises ProxyError."""
-    encoding = request.headers.get("Content-Encoding", "identity")
-    if encoding.strip().lower() not in ("", "identity"):
-        raise errors.UnsupportedMediaType({"encoding": encoding[:50]})
+) -> bytearray:
+    """All of one that is not at hand, accounted for as it arrives. Raises ProxyError."""
     if (request.content_length or 0) > max_bytes:
         raise errors.BodyTooLarge({"limit": max_bytes})
     try:
-        if not request.content.is_eof():
-            with lifecycle.running():
-                return await _read_as_it_comes(request, holding, record, max_bytes, timeout_s)
-        body = request.content.read_nowait()  # all of it is here: a timer would cost more than the reading
+        with lifecycle.running():
+            return await _read_as_it_comes(request, holding, record, max_bytes, timeout_s)
     except web.RequestPayloadError as exc:
         raise errors.MalformedHttp(detail=type(exc).__name__) from exc
-    _admit(len(body), len(body), holding, max_bytes)
-    return body
 
 
 async def _read_as_it_comes(

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Annotated
 
 import msgspec
-from msgspec import Meta, Raw, Struct, field
+from msgspec import Meta, Struct, field
 
 from sai_proxy.conversation.chat import ChatRequest, Route
 from sai_proxy.errors import UnsupportedParameter
@@ -37,6 +37,7 @@ from sai_proxy.openai_api.raw import (
     ObjectOrNull,
     StringOrObject,
     StringsOrNull,
+    absent,
     asks,
     check_kind,
     is_given,
@@ -54,19 +55,19 @@ class ChatCompletionRequest(Struct, kw_only=True):
     n: ChoiceCount | None = None
     max_completion_tokens: TokenLimit | None = None
     max_tokens: TokenLimit | None = None
-    stop: StringsOrNull = field(default_factory=Raw)
+    stop: StringsOrNull = field(default_factory=absent)
     response_format: ResponseFormat | None = None
-    tools: ArrayOrNull = field(default_factory=Raw)
-    tool_choice: StringOrObject = field(default_factory=Raw)
-    functions: ArrayOrNull = field(default_factory=Raw)
-    function_call: StringOrObject = field(default_factory=Raw)
+    tools: ArrayOrNull = field(default_factory=absent)
+    tool_choice: StringOrObject = field(default_factory=absent)
+    functions: ArrayOrNull = field(default_factory=absent)
+    function_call: StringOrObject = field(default_factory=absent)
     parallel_tool_calls: bool | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
-    logit_bias: ObjectOrNull = field(default_factory=Raw)
-    modalities: ArrayOrNull = field(default_factory=Raw)
-    audio: ObjectOrNull = field(default_factory=Raw)
-    web_search_options: ObjectOrNull = field(default_factory=Raw)
+    logit_bias: ObjectOrNull = field(default_factory=absent)
+    modalities: ArrayOrNull = field(default_factory=absent)
+    audio: ObjectOrNull = field(default_factory=absent)
+    web_search_options: ObjectOrNull = field(default_factory=absent)
     temperature: Temperature | None = None
     top_p: TopP | None = None
     frequency_penalty: Penalty | None = None
@@ -74,15 +75,15 @@ class ChatCompletionRequest(Struct, kw_only=True):
     seed: int | None = None
     reasoning_effort: str | None = None
     verbosity: str | None = None
-    prediction: ObjectOrNull = field(default_factory=Raw)
-    moderation: ObjectOrNull = field(default_factory=Raw)
-    metadata: ObjectOrNull = field(default_factory=Raw)
+    prediction: ObjectOrNull = field(default_factory=absent)
+    moderation: ObjectOrNull = field(default_factory=absent)
+    metadata: ObjectOrNull = field(default_factory=absent)
     store: bool | None = None
     service_tier: str | None = None
     user: str | None = None
     safety_identifier: str | None = None
     prompt_cache_key: str | None = None
-    prompt_cache_options: ObjectOrNull = field(default_factory=Raw)
+    prompt_cache_options: ObjectOrNull = field(default_factory=absent)
     prompt_cache_retention: str | None = None
     litellm_params: LiteLlmParams | None = None
 

@@ -30,7 +30,16 @@ from sai_proxy.openai_api.fields import (
     route_of,
 )
 from sai_proxy.openai_api.parameters import COMPLETION_PARAMETERS, ignored_names
-from sai_proxy.openai_api.raw import ObjectOrNull, Strings, StringsOrNull, check_kind, is_given, kind_of, strings
+from sai_proxy.openai_api.raw import (
+    ObjectOrNull,
+    Strings,
+    StringsOrNull,
+    absent,
+    check_kind,
+    is_given,
+    kind_of,
+    strings,
+)
 
 MAX_CHOICES = 32
 """Of one request: each is a call to SAI."""
@@ -57,11 +66,11 @@ class CompletionRequest(Struct, kw_only=True):
     n: ChoiceCount | None = None
     best_of: ChoiceCount | None = None
     echo: bool | None = None
-    stop: StringsOrNull = field(default_factory=Raw)
+    stop: StringsOrNull = field(default_factory=absent)
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     logprobs: Annotated[int, Meta(ge=0, le=5)] | None = None
-    logit_bias: ObjectOrNull = field(default_factory=Raw)
+    logit_bias: ObjectOrNull = field(default_factory=absent)
     frequency_penalty: Penalty | None = None
     presence_penalty: Penalty | None = None
     seed: int | None = None

@@ -64,5 +64,9 @@ class ContentRules(NamedTuple):
 
 def check_images(messages: Iterable[ChatMessage], param: str) -> None:
     """Raises ArrayTooLong for more pictures than one request may have."""
-    if sum(len(message.images) for message in messages) > MAX_IMAGES:
+    images = 0
+    for message in messages:
+        if message.images:
+            images += len(message.images)
+    if images > MAX_IMAGES:
         raise ArrayTooLong({"limit": MAX_IMAGES}, param=param)

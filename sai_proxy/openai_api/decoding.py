@@ -34,7 +34,7 @@ MAX_STRINGS = 200_000
 """Of one body, keys included. A message has four, a body that fills the context window some thousands. Past
 that it is a bomb: what is decoded takes many times the memory of its bytes."""
 
-_SINGLE = (b"model", b"messages", b"prompt")
+_SINGLE = (b'"model"', b'"messages"', b'"prompt"')
 _BLANKS = b" \t\r\n"
 _fields_decoder = msgspec.json.Decoder(dict[str, Raw])
 _UNCOUNTED_BYTES = 256 * 1024
@@ -53,7 +53,10 @@ def decode_body(body: bytes | bytearray, decoder: "msgspec.json.Decoder[T]") -> 
             }
         )
     _check_utf8(body)
-    _refuse_duplicates(body)
+    for name in _SINGLE:
+        if body.count(name) > 1:
+            _refuse_duplicate(body, name)
+            break
     return _decode(body, decoder, "")
 
 
@@ -72,12 +75,9 @@ def _check_utf8(body: bytes | bytearray) -> None:
         raise MalformedJson(_problem("not UTF-8")) from exc
 
 
-def _refuse_duplicates(body: bytes | bytearray) -> None:
-    """Raises InvalidValue for a body that says the same twice, of which another reader may take the other one.
-    Where it may do so, its fields have to add up to all of it, blanks left out."""
-    param = next((name for name in _SINGLE if body.count(b'"%s"' % name) > 1), None)
-    if param is None:
-        return
+def _refuse_duplicate(body: bytes | bytearray, name: bytes) -> None:
+    """Raises InvalidValue for a body that says the same twice, of which another reader may take the other one. `name`
+    stands there twice, if only in a text: the fields have to add up to all of the body, blanks left out."""
     try:
         fields = _fields_decoder.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -86,7 +86,7 @@ def _refuse_duplicates(body: bytes | bytearray) -> None:
     punctuation = 2 * len(fields) + 1  # braces, colons and commas
     if len(body.translate(None, _BLANKS)) > told + punctuation:
         problem = {"problem_en": "it stands there twice", "problem_es": "aparece dos veces"}
-        raise InvalidValue(problem, param=param.decode())
+        raise InvalidValue(problem, param=name.decode().strip('"'))
 
 
 def _size_without_blanks(raw: Raw) -> int:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 import msgspec
-from msgspec import Raw, field
+from msgspec import field
 
 from sai_proxy.conversation.chat import ChatRequest, Route
 from sai_proxy.openai_api.answer_format import AnswerFormat
@@ -14,7 +14,7 @@ from sai_proxy.openai_api.completion_answer import TextAnswer
 from sai_proxy.openai_api.completion_request import decode_completion_request, read_completion_request
 from sai_proxy.openai_api.fields import StreamOptions, TextRequest
 from sai_proxy.openai_api.kept_responses import NOTHING, Recalled, References
-from sai_proxy.openai_api.raw import Anything, kind_of
+from sai_proxy.openai_api.raw import Anything, absent, kind_of
 
 Models = Mapping[str, Route]
 Stamp = Callable[[], tuple[str, int]]
@@ -62,8 +62,8 @@ class Endpoint(Protocol):
 class Glimpse(msgspec.Struct):
     """The little that must be known of a body to tell its failure."""
 
-    model: Anything = field(default_factory=Raw)
-    stream: Anything = field(default_factory=Raw)
+    model: Anything = field(default_factory=absent)
+    stream: Anything = field(default_factory=absent)
 
     @property
     def streams(self) -> bool:

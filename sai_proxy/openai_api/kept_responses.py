@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Raw, Struct, field
 
 from sai_proxy.errors import ArrayTooLong, ContextLengthExceeded
-from sai_proxy.openai_api.raw import Anything, kind_of
+from sai_proxy.openai_api.raw import Anything, absent, kind_of
 
 RESPONSE_PREFIX = "resp_"
 STAMP_DIGITS = 48
@@ -87,13 +87,13 @@ class References(NamedTuple):
 
 
 class _Referring(Struct):
-    previous_response_id: Anything = field(default_factory=Raw)
-    input: Anything = field(default_factory=Raw)
+    previous_response_id: Anything = field(default_factory=absent)
+    input: Anything = field(default_factory=absent)
 
 
 class _Item(Struct):
-    type: Anything = field(default_factory=Raw)
-    id: Anything = field(default_factory=Raw)
+    type: Anything = field(default_factory=absent)
+    id: Anything = field(default_factory=absent)
 
 
 class _Output(Struct):

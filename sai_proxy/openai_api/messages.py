@@ -4,15 +4,16 @@ Source: OpenAI's API reference, `POST /v1/chat/completions`; `null` counts as ab
 since clients send it for fields that the reference calls optional.
 """
 
+from collections.abc import Mapping
 from typing import Annotated
 
-from msgspec import Meta, Raw, Struct, field
+from msgspec import Meta, Struct, field
 
 from sai_proxy.conversation import events
 from sai_proxy.conversation.chat import ChatMessage, Image
 from sai_proxy.errors import InvalidType, InvalidValue, MissingParameter
 from sai_proxy.openai_api.content import ContentRules, check_images
-from sai_proxy.openai_api.raw import Anything
+from sai_proxy.openai_api.raw import Anything, absent
 
 
 class TextPart(Struct, tag_field="type", tag="text"):
@@ -24,15 +25,15 @@ class RefusalPart(Struct, tag_field="type", tag="refusal"):
 
 
 class ImagePart(Struct, tag_field="type", tag="image_url"):
-    image_url: Anything = field(default_factory=Raw)
+    image_url: Anything = field(default_factory=absent)
 
 
 class AudioPart(Struct, tag_field="type", tag="input_audio"):
-    input_audio: Anything = field(default_factory=Raw)
+    input_audio: Anything = field(default_factory=absent)
 
 
 class FilePart(Struct, tag_field="type", tag="file"):
-    file: Anything = field(default_factory=Raw)
+    file: Anything = field(default_factory=absent)
 
 
 Part = TextPart | RefusalPart | ImagePart | AudioPart | FilePart
@@ -75,7 +76,7 @@ class AssistantMessage(Struct, tag_field="role", tag="assistant"):
     content: Content | None = None
     refusal: str | None = None
     name: str | None = None
-    audio: Anything = field(default_factory=Raw)
+    audio: Anything = field(default_factory=absent)
     tool_calls: list[ToolCall] | None = None
     function_call: FunctionCall | None = None
 
@@ -101,9 +102,18 @@ def read_messages(messages: list[Message], rules: ContentRules) -> tuple[ChatMes
     """The conversation in `messages`. Raises InvalidRequest for parts that the model cannot read, and for results
     that answer no call."""
     made: dict[str, events.ToolCall] = {}
-    conversation = tuple(_read(message, f"messages[{index}]", made, rules) for index, message in enumerate(messages))
+    conversation = []
+    for message in messages:
+        content, role = message.content, _PLAIN_ROLES.get(type(message))
+        if role is not None and type(content) is str:  # as most are
+            conversation.append(ChatMessage(role, (content,)))
+        else:
+            conversation.append(_read(message, f"messages[{len(conversation)}]", made, rules))
     check_images(conversation, "messages")
-    return conversation
+    return tuple(conversation)
+
+
+_PLAIN_ROLES: Mapping[type, str] = {SystemMessage: "system", DeveloperMessage: "system", UserMessage: "user"}
 
 
 def _read(message: Message, path: str, made: dict[str, events.ToolCall], rules: ContentRules) -> ChatMessage:

@@ -1,5 +1,6 @@
 """Fields of which only a little is asked, if anything: they stay bytes, and cost nothing to decode."""
 
+from itertools import repeat
 from typing import Annotated
 
 from msgspec import Meta, Raw
@@ -21,6 +22,9 @@ StringsOrNull = Annotated[
         }
     ),
 ]
+
+absent = repeat(Raw()).__next__
+"""Makes what stands for a field that is not there: the same for all, so that looking for it costs nothing."""
 
 _KINDS = {ord("{"): "object", ord("["): "array", ord('"'): "string", ord("t"): "boolean", ord("f"): "boolean"}
 _NOTHING = frozenset({b"", b"null", b"false", b"0", b"{}", b"[]", b'""'})

@@ -23,7 +23,7 @@ from sai_proxy.openai_api.content import ContentRules, check_images
 from sai_proxy.openai_api.decoding import decode_field
 from sai_proxy.openai_api.kept_responses import MAX_OBJECTS, ItemIndex, Recalled
 from sai_proxy.openai_api.messages import MAX_MESSAGES
-from sai_proxy.openai_api.raw import Anything, is_given, kind_of
+from sai_proxy.openai_api.raw import Anything, absent, is_given, kind_of
 from sai_proxy.openai_api.response_tools import ToolNames
 
 NOT_SHOWN = "[%s not shown: this model reads text only]"
@@ -77,7 +77,7 @@ class Part(Struct):
     type: str
     text: str | None = None
     refusal: str | None = None
-    image_url: Anything = field(default_factory=Raw)
+    image_url: Anything = field(default_factory=absent)
     detail: str | None = None
 
 

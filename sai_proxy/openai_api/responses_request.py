@@ -40,6 +40,7 @@ from sai_proxy.openai_api.raw import (
     ObjectOrNull,
     StringOrObject,
     StringsOrNull,
+    absent,
     asks,
     check_kind,
     is_given,
@@ -58,33 +59,33 @@ class ResponsesRequest(Struct, kw_only=True):
     ]
     instructions: str | None = None
     stream: bool | None = None
-    stream_options: ObjectOrNull = field(default_factory=Raw)
+    stream_options: ObjectOrNull = field(default_factory=absent)
     max_output_tokens: TokenLimit | None = None
-    tools: ArrayOrNull = field(default_factory=Raw)
-    tool_choice: StringOrObject = field(default_factory=Raw)
+    tools: ArrayOrNull = field(default_factory=absent)
+    tool_choice: StringOrObject = field(default_factory=absent)
     parallel_tool_calls: bool | None = None
     max_tool_calls: int | None = None
-    text: ObjectOrNull = field(default_factory=Raw)
+    text: ObjectOrNull = field(default_factory=absent)
     previous_response_id: str | None = None
     store: bool | None = None
     truncation: str | None = None
-    include: StringsOrNull = field(default_factory=Raw)
-    reasoning: ObjectOrNull = field(default_factory=Raw)
-    metadata: ObjectOrNull = field(default_factory=Raw)
-    conversation: StringOrObject = field(default_factory=Raw)
-    prompt: ObjectOrNull = field(default_factory=Raw)
+    include: StringsOrNull = field(default_factory=absent)
+    reasoning: ObjectOrNull = field(default_factory=absent)
+    metadata: ObjectOrNull = field(default_factory=absent)
+    conversation: StringOrObject = field(default_factory=absent)
+    prompt: ObjectOrNull = field(default_factory=absent)
     background: bool | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
     temperature: Temperature | None = None
     top_p: TopP | None = None
-    context_management: Anything = field(default_factory=Raw)
-    moderation: ObjectOrNull = field(default_factory=Raw)
-    client_metadata: ObjectOrNull = field(default_factory=Raw)
+    context_management: Anything = field(default_factory=absent)
+    moderation: ObjectOrNull = field(default_factory=absent)
+    client_metadata: ObjectOrNull = field(default_factory=absent)
     service_tier: str | None = None
     user: str | None = None
     safety_identifier: str | None = None
     prompt_cache_key: str | None = None
-    prompt_cache_options: ObjectOrNull = field(default_factory=Raw)
+    prompt_cache_options: ObjectOrNull = field(default_factory=absent)
     prompt_cache_retention: str | None = None
     litellm_params: LiteLlmParams | None = None
 
@@ -94,7 +95,7 @@ class TextFormat(Struct):
 
     type: str
     name: str | None = None
-    schema: Anything = field(default_factory=Raw)
+    schema: Anything = field(default_factory=absent)
     strict: bool | None = None
     description: str | None = None
 

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from sai_proxy.conversation.offer import OutputFormat, Tool, Toolset
 from sai_proxy.errors import ArrayTooLong, InvalidType, InvalidValue, MissingParameter, UnsupportedValue
 from sai_proxy.openai_api.decoding import decode_field
-from sai_proxy.openai_api.raw import Anything, asks, check_kind, is_given, kind_of
+from sai_proxy.openai_api.raw import Anything, absent, asks, check_kind, is_given, kind_of
 from sai_proxy.tools.validation import InvalidSchemaError, Validator
 
 MAX_TOOLS = 256
@@ -77,7 +77,7 @@ class JsonSchema(Struct):
 
 class ResponseFormat(Struct):
     type: str
-    json_schema: Anything = field(default_factory=Raw)
+    json_schema: Anything = field(default_factory=absent)
 
 
 _tools_decoder = msgspec.json.Decoder(list[WireTool])

@@ -92,7 +92,7 @@ def as_text(
     if output is not None:
         asked.append(ask_for_json(output, with_tools=toolset is not None))
     native = by == "native"
-    if not asked and (native or not any(message.calls or message.answers for message in conversation)):
+    if not asked and (native or not _has_calls(conversation)):
         return conversation
     told = conversation
     if not native:
@@ -102,6 +102,13 @@ def as_text(
         return told
     leading = next((i for i, message in enumerate(told) if message.role != "system"), len(told))
     return (*told[:leading], ChatMessage("system", ("\n\n".join(asked),)), *told[leading:])
+
+
+def _has_calls(conversation: Conversation) -> bool:
+    for message in conversation:  # noqa: SIM110 (a generator would cost more than all else here)
+        if message.calls or message.answers:
+            return True
+    return False
 
 
 def with_another_try(conversation: Conversation, answer: str, demand: str) -> Conversation:

@@ -5,11 +5,10 @@ import gc
 import gzip
 import logging
 import zlib
-from typing import Any
 
 import pytest
 
-from sai_proxy.http.admission import Admission
+from sai_proxy.http.admission import Holding
 from sai_proxy.keys import ADMISSION
 from sai_proxy.simulator import Simulator
 from tests.conftest import StartProxy
@@ -172,13 +171,13 @@ async def test_an_answer_that_is_looked_at_first_is_accounted_for_once(
     """What stands in a web page's type is looked at before it is relayed; as it is held then, it is never given back
     twice."""
     held: list[int] = []
-    take = Admission.take_bytes
+    grow = Holding.grow
 
-    def watched(self: Admission, *args: Any, **options: Any) -> None:
-        take(self, *args, **options)
-        held.append(self.held)
+    def watched(self: Holding, size: int, *, alone: bool = True) -> None:
+        grow(self, size, alone=alone)
+        held.append(proxy.app[ADMISSION].held)
 
-    monkeypatch.setattr(Admission, "take_bytes", watched)
+    monkeypatch.setattr(Holding, "grow", watched)
     answer = await proxy.ask("[[type=text/html]][[gzip]][[chars=1000000]]", stream=stream)
     assert answer.status == 200
     assert min(held) >= 0

@@ -52,13 +52,13 @@ def test_a_credential_is_masked_in_every_form(credential: Credential, text: str)
 @pytest.mark.parametrize(
     ("candidates", "found"),
     [
-        ([None, "", "  "], FoundKey(None, None, ["1: empty", "2: empty"])),
-        ([None, " key\r\n", "later"], FoundKey("key", "1", [])),
+        (["", "  "], FoundKey(None, None, ["0: empty", "1: empty"])),
+        ([" key\r\n", "later"], FoundKey("key", "0", [])),
         (["raspberry", "RaspBerry", "key"], FoundKey("key", "2", ["0: placeholder", "1: placeholder"])),
         (["raspberry"], FoundKey(None, None, ["0: placeholder"])),
     ],
 )
-def test_the_first_key_is_the_first_that_is_one(candidates: list[str | None], found: FoundKey) -> None:
+def test_the_first_key_is_the_first_that_is_one(candidates: list[str], found: FoundKey) -> None:
     places = [(str(number), text) for number, text in enumerate(candidates)]
     assert first_key(places, frozenset({"raspberry"})) == found
 

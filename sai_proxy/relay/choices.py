@@ -3,9 +3,9 @@
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sai_proxy.conversation.chat import ChatRequest
 from sai_proxy.conversation.events import CallArguments, CallBegin, CallEnd, Event
@@ -26,15 +26,17 @@ logger = logging.getLogger(__name__)
 class Choice:
     """One choice's events as they come, and how it ended.
 
-    prompt_chars: length of what was asked. lead: text that goes before SAI's and counts towards no limit.
+    index: its place among the choices. text_end: where its text ends, None where SAI ends it. prompt_chars: length of
+    what was asked. lead: text that goes before SAI's and counts towards no limit.
     Stop sequences and limits of length concern text: a tool call is whole, or it is none.
     """
 
-    def __init__(self, reply: Reply, text_end: TextEnd, prompt_chars: int, lead: str = "") -> None:
+    def __init__(self, index: int, reply: Reply, text_end: TextEnd | None, prompt_chars: int, lead: str = "") -> None:
         self.reply = reply
         self.prompt_chars = prompt_chars
         self.chars = 0
         self.finish_reason = "stop"
+        self._index = index
         self._text_end = text_end
         self._ready: deque[Event] = deque([lead] if lead else [])
         self._ended = False
@@ -42,41 +44,50 @@ class Choice:
     @property
     def cut(self) -> bool:
         """Whether SAI had, or would have had, more to say."""
-        return self._text_end.finish_reason is not None
+        return self._text_end is not None and self._text_end.finish_reason is not None
 
-    async def read(self) -> Event | None:
-        """The next event, None at the end. Cancelled calls lose nothing."""
-        while not self._ready:
+    async def read(self) -> tuple[int, Event | None]:
+        """The choice's place, and its next event, None at the end. Cancelled calls lose nothing."""
+        ready, text_end = self._ready, self._text_end
+        while not ready:
             if self._ended:
-                return None
+                return self._index, None
             received = await self.reply.read()
-            if received is None:
-                self._text(self._text_end.end())
-                self._ended = True
-                if not self.cut and self.reply.finish_reason is not None:
-                    self.finish_reason = self.reply.finish_reason
-                if not self.chars:
-                    logger.warning("SAI answered with no text")
-            elif isinstance(received, str):
-                self._text(self._text_end.feed(received))
+            if isinstance(received, str):
+                if text_end is None:
+                    self.chars += len(received)
+                    return self._index, received
+                self._text(text_end.feed(received))
+            elif received is None:
+                self._end()
             else:
                 self._step(received)
-        return self._ready.popleft()
+        return self._index, ready.popleft()
+
+    def _end(self) -> None:
+        if self._text_end is not None:
+            self._text(self._text_end.end())
+        self._ended = True
+        if not self.cut and self.reply.finish_reason is not None:
+            self.finish_reason = self.reply.finish_reason
+        if not self.chars:
+            logger.warning("SAI answered with no text")
 
     def _text(self, text: str) -> None:
         if text:
             self.chars += len(text)
             self._ready.append(text)
-        if self.cut:
+        if self._text_end is not None and self._text_end.finish_reason is not None:
             self._ended = True
-            self.finish_reason = self._text_end.finish_reason or self.finish_reason
+            self.finish_reason = self._text_end.finish_reason
             self.reply.close()  # SAI need not go on
 
     def _step(self, event: CallBegin | CallArguments | CallEnd) -> None:
         if isinstance(event, CallBegin):
-            self._text(self._text_end.end())
-            if self.cut:
-                return
+            if self._text_end is not None:
+                self._text(self._text_end.end())
+                if self.cut:
+                    return
             self.finish_reason = "tool_calls"
         elif isinstance(event, CallArguments):
             self.chars += len(event.text)
@@ -87,36 +98,44 @@ class Interleaved:
     """Several sources read at once, each at its own pace and none far ahead of the reader."""
 
     def __init__(self, sources: list[Choice]) -> None:
-        self._pieces: asyncio.Queue[tuple[int, Event | Exception | None]] = asyncio.Queue(len(sources))
-        self._pumps = [asyncio.ensure_future(self._pump(index, source)) for index, source in enumerate(sources)]
+        self._pieces: asyncio.Queue[tuple[int, Event | None] | Exception] = asyncio.Queue(len(sources))
+        self._pumps = [asyncio.ensure_future(self._pump(source)) for source in sources]
 
     async def read(self) -> tuple[int, Event | None]:
-        index, piece = await self._pieces.get()
+        piece = await self._pieces.get()
         if isinstance(piece, Exception):
             raise piece
-        return index, piece
+        return piece
 
     def close(self) -> None:
         for pump in self._pumps:
             pump.cancel()
 
-    async def _pump(self, index: int, source: Choice) -> None:
-        piece: Event | None = ""
-        while piece is not None:
+    async def _pump(self, source: Choice) -> None:
+        event: Event | None = ""
+        while event is not None:
             try:
                 piece = await source.read()
             except Exception as exc:
-                await self._pieces.put((index, exc))
+                await self._pieces.put(exc)
                 return
-            await self._pieces.put((index, piece))
+            _, event = piece
+            await self._pieces.put(piece)
 
 
 class Choices:
-    """All choices of an answer that SAI has begun."""
+    """All choices of an answer that SAI has begun.
+
+    read: returns index and event of the next piece of any choice; None in place of the event at its end. Must be
+        called until each has ended. Cancelled calls lose nothing. Raises ProxyError.
+    """
+
+    read: Callable[[], Coroutine[Any, Any, tuple[int, Event | None]]]
 
     def __init__(self, choices: list[Choice]) -> None:
         self._choices = choices
         self._interleaved = Interleaved(choices) if len(choices) > 1 else None
+        self.read = choices[0].read if self._interleaved is None else self._interleaved.read
 
     def __len__(self) -> int:
         return len(self._choices)
@@ -128,21 +147,17 @@ class Choices:
     def finish_reason(self, index: int) -> str:
         return self._choices[index].finish_reason
 
-    async def read(self) -> tuple[int, Event | None]:
-        """Index and event of the next piece of any choice; None in place of the event at its end.
-        Must be called until each has ended. Cancelled calls lose nothing. Raises ProxyError."""
-        if self._interleaved is None:
-            return 0, await self._choices[0].read()
-        return await self._interleaved.read()
-
     def usage(self) -> tuple[int, int, bool]:
         """Prompt and completion tokens of all calls, and whether any is an estimate. Of a text that
         was cut SAI's count says nothing."""
-        counts = [
-            complete_usage(choice.reply.usage, choice.prompt_chars, choice.chars, cut=choice.cut)
-            for choice in self._choices
-        ]
-        return sum(c[0] for c in counts), sum(c[1] for c in counts), any(c[2] for c in counts)
+        prompt = completion = 0
+        estimated = False
+        for choice in self._choices:
+            counts = complete_usage(choice.reply.usage, choice.prompt_chars, choice.chars, cut=choice.cut)
+            prompt += counts[0]
+            completion += counts[1]
+            estimated = estimated or counts[2]
+        return prompt, completion, estimated
 
     def close(self) -> None:
         if self._interleaved is not None:
@@ -160,10 +175,6 @@ class Asking(NamedTuple):
     holding: Holding
     deadline: float
 
-    def hold(self, size: int) -> None:
-        """Account for what an answer keeps back."""
-        self.holding.grow_by_answer(size)
-
 
 async def open_choices(
     asking: Asking, questions: Sequence[Question], chat: ChatRequest, demand: Demand | None
@@ -175,21 +186,21 @@ async def open_choices(
     each = chat.choices // len(questions)
     asked = [question for question in questions for _ in range(each)]
     try:
-        replies = await open_all([ask_in_turn(asking, question) for question in asked])
+        if len(asked) == 1:
+            replies = [await ask_in_turn(asking, asked[0])]
+        else:
+            replies = await open_all([ask_in_turn(asking, question) for question in asked])
     except ContextLengthExceeded as exc:
         exc.param = chat.text_param
         raise
-    if demand is not None:
-        replies = [
-            EmulatedReply(reply, demand, partial(_ask_again, asking, chat, index // each), asking.record, asking.hold)
-            for index, reply in enumerate(replies)
-        ]
-    return Choices(
-        [
-            Choice(reply, TextEnd(chat.stops, chat.max_chars), question.chars, chat.echo_of(index))
-            for index, (reply, question) in enumerate(zip(replies, asked, strict=True))
-        ]
-    )
+    choices = []
+    for index, reply in enumerate(replies):
+        if demand is not None:
+            again = partial(_ask_again, asking, chat, index // each)
+            reply = EmulatedReply(reply, demand, again, asking.record, asking.holding.grow_by_answer)
+        text_end = TextEnd(chat.stops, chat.max_chars) if chat.stops or chat.max_chars is not None else None
+        choices.append(Choice(index, reply, text_end, asked[index].chars, chat.echo_of(index)))
+    return Choices(choices)
 
 
 async def _ask_again(asking: Asking, chat: ChatRequest, number: int, answer: str, demanded: str) -> Reply:
@@ -213,13 +224,13 @@ async def ask_in_turn(asking: Asking, question: Question) -> Reply:
     not quietly take its place. Raises what the last one tried raised; if that is a 429, too, with the
     shortest wait of all.
     """
-    record = asking.record
-    *others, last = asking.credentials
+    upstream, credentials, record, holding, deadline = asking
+    hold = holding.grow_by_answer
     waits: list[int] = []
-    for credential in others:
+    for credential in credentials[:-1]:
         record.credential = credential.label
         try:
-            return await asking.upstream.ask(question, credential, record, asking.deadline, asking.hold)
+            return await upstream.ask(question, credential, record, deadline, hold)
         except RateLimited as exc:
             record.fallback = True
             waits += [] if exc.retry_after_s is None else [exc.retry_after_s]
@@ -228,9 +239,10 @@ async def ask_in_turn(asking: Asking, question: Question) -> Reply:
                     "SAI's limit reached, trying the next credential",
                     extra={"credential": credential.label, "detail": exc.detail},
                 )
+    last = credentials[-1]
     record.credential = last.label
     try:
-        return await asking.upstream.ask(question, last, record, asking.deadline, asking.hold)
+        return await upstream.ask(question, last, record, deadline, hold)
     except RateLimited as exc:
         if exc.retry_after_s is not None:
             exc.retry_after_s = min([*waits, exc.retry_after_s])

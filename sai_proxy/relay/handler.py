@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from time import monotonic
 
@@ -49,11 +49,11 @@ def answer_handler(policy: FailurePolicy, *, heartbeat_s: float, deadline_s: flo
 
     late, heartbeats = partial(_too_late, deadline_s), Timeouts()
 
-    async def answer(request: web.Request) -> web.StreamResponse:
+    def answer(request: web.Request) -> Awaitable[web.StreamResponse]:
         deadline = request[RECORD].started + deadline_s
         if request[ANSWER].stream:
-            return await StreamedAnswer(request, policy, heartbeat_s, deadline, late, heartbeats).run()
-        return await _whole_answer(request, deadline, late)
+            return StreamedAnswer(request, policy, heartbeat_s, deadline, late, heartbeats).run()
+        return _whole_answer(request, deadline, late)
 
     return answer
 
@@ -63,8 +63,12 @@ async def _ask(request: web.Request, deadline: float) -> Choices:
     chat, upstream, holding = request[CHAT_REQUEST], request.app[UPSTREAM], request[HOLDING]
     credentials = usable_credentials(request[CREDENTIALS], chat.route.can.credentials)
     kept = sum(map(len, chat.echoes)) + request[ANSWER].held_bytes
-    questions = await _questions(upstream, chat, holding, kept)
-    payloads = sum(len(question.payload) for question in questions)
+    if len(chat.conversations) == 1:
+        questions = [upstream.question(chat.conversations[0], chat)]
+        payloads = len(questions[0].payload)
+    else:
+        questions = await _questions(upstream, chat, holding, kept)
+        payloads = sum(len(question.payload) for question in questions)
     demand = demand_of(chat)
     without_text = chat.without_text()
     if demand is not None:
@@ -83,7 +87,7 @@ async def _ask(request: web.Request, deadline: float) -> Choices:
 
 
 async def _questions(upstream: Upstream, chat: ChatRequest, holding: Holding, kept: int) -> list[Question]:
-    """SAI's questions of all conversations, each accounted for before the next is made. kept: bytes that are held
+    """SAI's questions of several conversations, each accounted for before the next is made. kept: bytes that are held
     beside them."""
     questions: list[Question] = []
     for conversation in chat.conversations:
@@ -102,16 +106,15 @@ def _too_late(seconds: float) -> errors.UpstreamTimeout:
 async def _whole_answer(
     request: web.Request, deadline: float, late: Callable[[], errors.UpstreamTimeout]
 ) -> web.StreamResponse:
-    holding, lifecycle = request[HOLDING], request.app[LIFECYCLE]
-    with lifecycle.running(deadline, late) as running:
+    answer = request[ANSWER]
+    with request.app[LIFECYCLE].running(deadline, late) as running:
         choices, gathered = await _gather(request, deadline)
         running.end_deadline()
         usage = _note_end(request[RECORD], choices)
-        body = request[ANSWER].whole(
-            [one.complete(choices.finish_reason(index)) for index, one in enumerate(gathered)], usage
-        )
-        holding.settle(len(body))
-        await _keep(request)
+        body = answer.whole([one.complete(choices.finish_reason(index)) for index, one in enumerate(gathered)], usage)
+        request[HOLDING].settle(len(body))
+        if (kept := answer.kept()) is not None:
+            await request[KEEP](kept)  # before its client knows that it is complete and may refer to it
         writer = AnswerWriter(request)
         await writer.write_whole(body, {**WHOLE_HEADERS, **_model_header(choices)})
     return writer.response
@@ -231,7 +234,8 @@ class StreamedAnswer:
                 end = answer.finish(index, choices.finish_reason(index))
                 if not running:
                     end += answer.closing(_note_end(record, choices))
-                    await _keep(self._request)
+                    if (kept := answer.kept()) is not None:
+                        await self._request[KEEP](kept)  # see above
                     return end
                 await self._write(end)
         finally:
@@ -288,17 +292,8 @@ def _hold(holding: Holding, event: Event, times: int) -> None:
     """Account for an event's text, as many times as it will be there."""
     if isinstance(event, str | CallArguments):
         text = event if isinstance(event, str) else event.text
-        size = sys.getsizeof(text)
-        if not text.isprintable():  # escaped, it may take six times as much
-            size = max(size, len(msgspec.json.encode(text)))
+        size = max(sys.getsizeof(text), len(msgspec.json.encode(text)))  # escaped, it may take six times as much
         holding.grow_by_answer(times * size)
-
-
-async def _keep(request: web.Request) -> None:
-    """Keep the answer, if it is one to keep, before its client knows that it is complete and may refer to it."""
-    kept = request[ANSWER].kept()
-    if kept is not None:
-        await request[KEEP](kept)
 
 
 def _note_end(record: RequestRecord, choices: Choices) -> UsageBody:

@@ -15,8 +15,6 @@ C = TypeVar("C", bound=Closable)
 async def open_all(openings: Sequence[Coroutine[Any, Any, C]]) -> list[C]:
     """The results of all, which run at once. If one fails, or the caller is cancelled, the others
     are cancelled, and what has been opened is closed."""
-    if len(openings) == 1:
-        return [await openings[0]]
     tasks = [asyncio.ensure_future(opening) for opening in openings]
     try:
         return list(await asyncio.gather(*tasks))

@@ -38,7 +38,8 @@ class AnswerWriter:
         self.response.content_length = len(body)
         await self.response.prepare(self._request)
         await self.response.write_eof(body)
-        await self._flush()
+        if self._unsent:
+            await self._flush()
 
     async def start(self, first: bytes, headers: Mapping[str, str], *, heartbeat: bytes) -> None:
         """The head of a stream and its first bytes. heartbeat: what may be written between any two pieces."""
@@ -61,12 +62,18 @@ class AnswerWriter:
         """The last piece of a stream, and its end. Returns when the client, or its kernel, has it."""
         on_half_close(self._request, None)
         await self.response.write_eof(last)
-        await self._flush()
+        if self._unsent:
+            await self._flush()
+
+    @property
+    def _unsent(self) -> bool:
+        """Whether the kernel has not taken all of it."""
+        transport = self._request.transport
+        return transport is not None and transport.get_write_buffer_size() > 0
 
     async def _flush(self) -> None:
         transport = self._request.transport
-        if transport is None or not transport.get_write_buffer_size():
-            return
+        assert transport is not None
         try:
             transport.set_write_buffer_limits(high=0)  # pauses writing until all is out
             await self._request.writer.drain()

@@ -5,7 +5,7 @@ import logging
 import math
 import ssl
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Awaitable, Collection, Mapping
 from datetime import UTC, datetime
 
 import aiohttp
@@ -18,7 +18,7 @@ from sai_proxy.errors.wording import credential_facts, timeout_facts
 from sai_proxy.sai_api import failures
 from sai_proxy.sai_api.breaker import CircuitBreaker
 from sai_proxy.sai_api.exchange import Exchange, Exchanges
-from sai_proxy.sai_api.pool import Attempt, StrictConnector
+from sai_proxy.sai_api.pool import Attempt
 from sai_proxy.sai_api.readers import AnswerReader, TextReader
 from sai_proxy.sai_api.reply import SaiReply
 from sai_proxy.sai_api.rests import CredentialRests
@@ -73,7 +73,7 @@ class SaiClient:
         self._retry_budget = RetryBudget()
         self.rests = CredentialRests(self._now)
         self._breakers = {target: CircuitBreaker(self._now) for target in targets}
-        connector = StrictConnector(
+        connector = aiohttp.TCPConnector(
             limit=0,  # the default of 100 would queue requests where nobody sees it
             ssl=tls,
             ttl_dns_cache=DNS_CACHE_S,
@@ -106,25 +106,22 @@ class SaiClient:
         if rest_s := self.rests.seconds_left(credential, target):
             facts = credential_facts(credential.source, credential.kind)
             raise errors.RateLimited(facts, retry_after_s=math.ceil(rest_s))
-        try:
-            with self._breakers[target]:
-                return await self._ask(question, credential, counter, deadline, hold)
-        finally:
-            self.rests.freed(credential, target)
-
-    async def _ask(
-        self, question: Question, credential: Credential, counter: Attempts, deadline: float, hold: Hold
-    ) -> SaiReply:
         if logger.isEnabledFor(logging.DEBUG):
             shown = credential.mask(question.payload.decode())
             logger.debug("payload for SAI", extra={"payload": shown, "credential": credential.label})
-        self._retry_budget.deposit()
-        exchange, retried = await self._respond(question, credential, counter, deadline)
         try:
-            return await self._check(exchange, question, credential, hold, retried=retried)
-        except BaseException:
-            exchange.close()
-            raise
+            with self._breakers[target]:
+                self._retry_budget.deposit()
+                exchange, retried = await self._respond(question, credential, counter, deadline)
+                try:
+                    if 200 <= exchange.status < 300 and not _is_html(exchange):
+                        return self._reply(exchange, self._reader(exchange, question), hold, credential)
+                    return await self._look_closer(exchange, question, credential, hold, retried=retried)
+                except BaseException:
+                    exchange.close()
+                    raise
+        finally:
+            self.rests.freed(credential, target)
 
     async def _respond(
         self, question: Question, credential: Credential, counter: Attempts, deadline: float
@@ -171,17 +168,23 @@ class SaiClient:
             time_left=lambda: deadline - self._now(),
         )
 
-    async def _send(self, question: Question, credential: Credential, deadline: float, attempt: Attempt) -> Exchange:
-        route = question.route
+    def _send(
+        self, question: Question, credential: Credential, deadline: float, attempt: Attempt
+    ) -> Awaitable[Exchange]:
         deadline = min(self._now() + self._request_timeout_s, deadline)
         name, value = credential.header
         own = f"{name}: {value}\r\nContent-Length: {len(question.payload)}\r\n"
-        if self._tracing is None:
-            head = b"%s%s\r\n" % (self._head(route), own.encode())
-            return await self._exchanges.ask(head, question, attempt, deadline)
-        with self._tracing.attempt_span("POST", self._url(route)) as span:
+        if self._tracing is not None:
+            return self._send_traced(self._tracing, own, question, attempt, deadline)
+        head = b"%s%s\r\n" % (self._head(question.route), own.encode())
+        return self._exchanges.ask(head, question, attempt, deadline)
+
+    async def _send_traced(
+        self, tracing: AttemptTracing, own: str, question: Question, attempt: Attempt, deadline: float
+    ) -> Exchange:
+        with tracing.attempt_span("POST", self._url(question.route)) as span:
             own += "".join(f"{name}: {value}\r\n" for name, value in span.headers.items())
-            head = b"%s%s\r\n" % (self._head(route), own.encode())
+            head = b"%s%s\r\n" % (self._head(question.route), own.encode())
             exchange = await self._exchanges.ask(head, question, attempt, deadline)
             span.status = exchange.status
             return exchange
@@ -205,7 +208,7 @@ class SaiClient:
             head = self._heads[route] = "\r\n".join(lines).encode()
         return head
 
-    async def _check(
+    async def _look_closer(
         self,
         exchange: Exchange,
         question: Question,
@@ -214,6 +217,7 @@ class SaiClient:
         *,
         retried: bool,
     ) -> SaiReply:
+        """Of an answer with another status, or of the type of web pages."""
         if not 200 <= exchange.status < 300:
             if exchange.status == 429:
                 wait_s = failures.asked_wait(exchange.headers, _now())
@@ -227,15 +231,15 @@ class SaiClient:
                 payload=question.payload,
                 retried=retried,
             )
-        reader = self._roads[question.route.road].reader(exchange.headers, question.custom_tools)
-        content_type = exchange.headers.get("Content-Type", "")
-        if not content_type.lower().startswith("text/html"):
-            return self._reply(exchange, reader, hold, credential)
+        may_be_text = isinstance(self._reader(exchange, question), TextReader)
         reply = self._reply(exchange, TextReader(exchange.headers), hold, credential)
         start = await reply.peek(_SNIFFED_CHARS)
-        if failures.looks_like_web_page(content_type, start) or not isinstance(reader, TextReader):
+        if failures.looks_like_web_page(exchange.headers["Content-Type"], start) or not may_be_text:
             raise failures.login_page_failure(await reply.peek(_MAX_ERROR_CHARS), credential)
         return reply
+
+    def _reader(self, exchange: Exchange, question: Question) -> AnswerReader:
+        return self._roads[question.route.road].reader(exchange.headers, question.custom_tools)
 
     def _reply(self, exchange: Exchange, reader: AnswerReader, hold: Hold, credential: Credential) -> SaiReply:
         return SaiReply(
@@ -284,6 +288,11 @@ class SaiClient:
         return errors.UpstreamProtocolError(
             detail=f"SAI closed the connection, or its answer is no HTTP: {detail}", retried=retried
         )
+
+
+def _is_html(exchange: Exchange) -> bool:
+    content_type = exchange.headers.get("Content-Type")
+    return content_type is not None and content_type.lower().startswith("text/html")
 
 
 def _nothing_held(size: int) -> None:

@@ -7,25 +7,16 @@ public connector, its protocol and its parser are used directly, at a third of t
 
 import asyncio
 from collections.abc import Mapping
-from functools import cached_property
 
 import aiohttp
 from aiohttp import EMPTY_PAYLOAD, StreamReader
-from aiohttp.client_reqrep import ClientRequest, ConnectionKey
 from aiohttp.connector import Connection
 from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
-from sai_proxy.sai_api.pool import Attempt, SaiConnection, StrictConnector
+from sai_proxy.sai_api.pool import Attempt, Connections, SaiConnection
 from sai_proxy.sai_api.upstream import Question
 from sai_proxy.timeouts import Timeouts
-
-MAX_HEADER_BYTES = 48 * 1024
-MAX_HEADERS = 192
-"""Of SAI's answers: as generous as this server is with its clients, for the cookies that it may set."""
-
-_READ_AHEAD = 16 * 1024
-"""Of an answer that its client does not read; twice as much stops the reading from SAI."""
 
 _WRITTEN_AT_ONCE = 64 * 1024
 """A longer question goes out piece by piece, as SAI takes it: in one go each choice would have a copy waiting."""
@@ -50,7 +41,8 @@ class ExchangeTimeouts:
 class Exchange:
     """A question that was sent, and its answer, whose connection it has to itself until it is closed.
 
-    status, headers: of the answer, once `begin` has returned. deadline: of the loop's clock, for all of it.
+    protocol: of its connection. status, headers: of the answer, once `begin` has returned. deadline: of the loop's
+    clock, for all of it.
     """
 
     status: int
@@ -59,6 +51,7 @@ class Exchange:
     def __init__(
         self,
         connection: Connection,
+        connections: Connections,
         loop: asyncio.AbstractEventLoop,
         timeouts: ExchangeTimeouts,
         deadline: float,
@@ -66,7 +59,8 @@ class Exchange:
         protocol = connection.protocol
         assert isinstance(protocol, SaiConnection)
         self._connection: Connection | None = connection
-        self._protocol = protocol
+        self._connections = connections
+        self.protocol = protocol
         self._loop = loop
         self._timeouts = timeouts
         self._deadline: int | None = timeouts.whole.at(deadline, self._expire)
@@ -78,15 +72,8 @@ class Exchange:
 
     async def begin(self, head: bytes, question: Question) -> None:
         """Send the question, and return with the head of the answer. Raises ClientError, TimeoutError."""
-        protocol = self._protocol
-        protocol.set_response_params(
-            read_until_eof=True,
-            auto_decompress=False,  # see `inflate`
-            read_bufsize=_READ_AHEAD,
-            max_line_size=MAX_HEADER_BYTES,
-            max_field_size=MAX_HEADER_BYTES,
-            max_headers=MAX_HEADERS,
-        )
+        protocol = self.protocol
+        protocol.expect_answer()
         try:
             self._send(head, question.payload)
             self._waiting = True
@@ -111,7 +98,7 @@ class Exchange:
         content.on_eof(self._end)
 
     def _send(self, head: bytes, payload: bytes) -> None:
-        transport = self._protocol.transport
+        transport = self.protocol.transport
         if transport is None:
             raise aiohttp.ClientConnectionError("the connection has ended")
         if len(payload) <= _WRITTEN_AT_ONCE:
@@ -125,7 +112,7 @@ class Exchange:
         try:
             for at in range(0, len(view), _WRITTEN_AT_ONCE):
                 transport.write(view[at : at + _WRITTEN_AT_ONCE])
-                await self._protocol._drain_helper()
+                await self.protocol._drain_helper()
         except (OSError, aiohttp.ClientError):
             return  # the protocol has told who reads
 
@@ -134,16 +121,23 @@ class Exchange:
         """Whether the end of the answer has come."""
         return self._content.is_eof()
 
+    def at_hand(self, most: int) -> bytes | None:
+        """The bytes that are here, at most so many; none at the end, None if they are yet to arrive. Raises
+        ClientError, TimeoutError."""
+        content = self._content
+        data = content.read_nowait(most)
+        if data:
+            self._idle_until = self._loop.time() + self._timeouts.idle_s
+            return data
+        return data if content.is_eof() else None
+
     async def receive(self, most: int) -> bytes:
-        """The bytes that are here, or the next to arrive, at most so many; none at the end. Raises ClientError,
-        TimeoutError."""
-        data = self._content.read_nowait(most)
-        if not data and not self._content.is_eof():
-            self._wait()
-            try:
-                data = await self._content.read(most)
-            finally:
-                self._waiting = False
+        """The next bytes to arrive, at most so many; none at the end. Raises ClientError, TimeoutError."""
+        self._wait()
+        try:
+            data = await self._content.read(most)
+        finally:
+            self._waiting = False
         self._idle_until = self._loop.time() + self._timeouts.idle_s
         return data
 
@@ -164,7 +158,7 @@ class Exchange:
         self._stop()
         connection, self._connection = self._connection, None
         if connection is not None:
-            _break(connection) if unsent else connection.release()
+            _break(connection) if unsent else self._connections.keep(connection)
 
     def _stop(self) -> None:
         if self._deadline is not None:
@@ -202,7 +196,7 @@ class Exchange:
         """Tell whoever waits."""
         if self._content is not EMPTY_PAYLOAD:
             self._content.set_exception(fault)
-        self._protocol.set_exception(fault)
+        self.protocol.set_exception(fault)
 
 
 def _break(connection: Connection) -> None:
@@ -213,39 +207,34 @@ def _break(connection: Connection) -> None:
         transport.abort()
 
 
-class _Where(ClientRequest):
-    """What the connector wants to know: a host, a port, and whether with TLS."""
-
-    @cached_property
-    def connection_key(self) -> ConnectionKey:
-        return super().connection_key
-
-
 class Exchanges:
-    """The connections to one SAI. connect_timeout_s: for one to be made. idle_s: between two pieces of an answer."""
+    """Questions to one SAI. connect_timeout_s: for a connection to be made. idle_s: between two pieces of an answer."""
 
-    def __init__(self, connector: StrictConnector, url: URL, *, connect_timeout_s: float, idle_s: float) -> None:
-        self._connector = connector
+    def __init__(self, connector: aiohttp.TCPConnector, url: URL, *, connect_timeout_s: float, idle_s: float) -> None:
+        self._connections = Connections(connector, url)
         self._loop = asyncio.get_running_loop()
         self._timeout = aiohttp.ClientTimeout(connect=connect_timeout_s)
         self._connect_timeout_s = connect_timeout_s
         self._timeouts = ExchangeTimeouts(idle_s)
-        self._where = _Where("POST", url, loop=self._loop)
 
     async def ask(self, head: bytes, question: Question, attempt: Attempt, deadline: float) -> Exchange:
         """Send a question, and return with the head of its answer. deadline: of the loop's clock, for all of it.
         Raises ClientError, TimeoutError, in whose frames is nothing of what was asked, once it has been let go."""
-        connection = await self._connect(attempt, deadline)
-        exchange = Exchange(connection, self._loop, self._timeouts, deadline)
+        connection = None if attempt.fresh else self._connections.reuse()
+        attempt.reused = connection is not None
+        if connection is None:
+            connection = await self._connect(deadline)
+        exchange = Exchange(connection, self._connections, self._loop, self._timeouts, deadline)
+        attempt.protocol = exchange.protocol
         await exchange.begin(head, question)
         return exchange
 
-    async def _connect(self, attempt: Attempt, deadline: float) -> Connection:
+    async def _connect(self, deadline: float) -> Connection:
         timeout, left_s = self._timeout, deadline - self._loop.time()
         if left_s < self._connect_timeout_s:
             timeout = aiohttp.ClientTimeout(connect=max(left_s, _LEAST_S))
         try:
-            return await self._connector.take(self._where, attempt, timeout)
+            return await self._connections.open(timeout)
         except TimeoutError as exc:
             if timeout is self._timeout:
                 raise aiohttp.ConnectionTimeoutError("no connection in time") from exc
@@ -256,4 +245,4 @@ class Exchanges:
             raise aiohttp.ClientOSError(*exc.args) from exc
 
     async def close(self) -> None:
-        await self._connector.close()
+        await self._connections.close()

@@ -5,20 +5,34 @@ balancer's 408. Given out again, it would be the next user's answer. Such a conn
 so is one that its peer is about to close.
 """
 
+import asyncio
+import re
 import select
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import aiohttp
 from aiohttp import EMPTY_PAYLOAD
 from aiohttp.client_proto import ResponseHandler
-from aiohttp.client_reqrep import ClientRequest
+from aiohttp.client_reqrep import ClientRequest, ConnectionKey
 from aiohttp.connector import Connection
+from yarl import URL
 
 MAX_BEFORE_ANSWER_BYTES = 300 * 1024
 """Heads, interim responses' included: SAI could send them without end."""
 
 _HEAD_END = b"\r\n\r\n"
+_LENGTH = re.compile(rb"HTTP/1\.1 200 [^\r]*\r\n(?:[^\r]*\r\n)*?content-length: *([0-9]{1,9})\r\n", re.IGNORECASE)
+
+MAX_HEADER_BYTES = 48 * 1024
+MAX_HEADERS = 192
+"""Of SAI's answers: as generous as this server is with its clients, for the cookies that it may set."""
+
+_READ_AHEAD = 16 * 1024
+"""Of an answer that its client does not read; twice as much stops the reading from SAI."""
+
+KEEPALIVE_S = 15.0
+"""How long an idle connection is kept: servers and balancers keep theirs for longer."""
 
 
 class Attempt:
@@ -26,6 +40,8 @@ class Attempt:
 
     fresh: whether a connection may not be reused. reused: whether one was. protocol: of the connection.
     """
+
+    __slots__ = ("fresh", "protocol", "reused")
 
     def __init__(self, *, fresh: bool = False) -> None:
         self.fresh = fresh
@@ -54,12 +70,20 @@ class SaiConnection(ResponseHandler):
     _seen = b""
     _last = b""
 
-    def set_response_params(self, **options: Any) -> None:
+    def expect_answer(self) -> None:
+        """To what is sent next."""
         self.received = self._chunked = False
         self._before_answer = self._body_bytes = 0
         self._seen = self._last = b""
         self._payload = None  # of the answer before
-        super().set_response_params(**options)
+        self.set_response_params(
+            read_until_eof=True,
+            auto_decompress=False,  # see `inflate`
+            read_bufsize=_READ_AHEAD,
+            max_line_size=MAX_HEADER_BYTES,
+            max_field_size=MAX_HEADER_BYTES,
+            max_headers=MAX_HEADERS,
+        )
 
     def data_received(self, data: bytes) -> None:
         if not data:  # the reader goes on where it had paused the parser
@@ -93,10 +117,22 @@ class SaiConnection(ResponseHandler):
             super().data_received(data)
             return b""
         self._seen = b""
-        self._chunked = b"chunked" in seen[:end].lower()
         behind = len(seen) - end - len(_HEAD_END)
+        self._chunked = b"chunked" in seen[:end].lower()
+        length = _LENGTH.match(seen, 0, end + len(_HEAD_END))
+        if length is not None and int(length[1]) == behind and not self._chunked:
+            self._receive_whole(data, behind)
+            return b""
         super().data_received(data[: len(data) - behind])
         return data[len(data) - behind :]
+
+    def _receive_whole(self, data: bytes, length: int) -> None:
+        """An answer that has come in one piece, with nothing behind it. length: of its body, by its head."""
+        self._body_bytes = length
+        super().data_received(data)
+        payload = self._payload
+        if payload is None or not payload.is_eof() or payload.total_bytes != length:
+            self.force_close()  # aiohttp has read it in another way
 
     @property
     def _answers(self) -> bool:
@@ -142,21 +178,70 @@ class SaiConnection(ResponseHandler):
             payload.set_exception(aiohttp.ClientPayloadError(words))
 
 
-class StrictConnector(aiohttp.TCPConnector):
-    """A pool that never gives out an idle connection on which something has arrived, or which should
-    close."""
+class Connections:
+    """The connections to one SAI. Those that are idle are given out again, the last used first, unless something has
+    arrived on them or they should close.
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        self._factory = partial(SaiConnection, loop=self._loop)  # type: ignore[assignment]
+    connector: aiohttp's, which makes them; its own pool stays empty. url: SAI's.
+    """
 
-    async def take(self, req: ClientRequest, attempt: Attempt, timeout: aiohttp.ClientTimeout) -> Connection:
-        """A connection to the host of `req`, of which `attempt` is told. timeout: for a new one to be made."""
-        while True:
-            connection = await self.connect(req, [], timeout)
+    def __init__(self, connector: aiohttp.TCPConnector, url: URL) -> None:
+        self._loop = asyncio.get_running_loop()
+        connector._factory = partial(SaiConnection, loop=self._loop)  # type: ignore[assignment]
+        self._connector = connector
+        self._where = _Where("POST", url, loop=self._loop)
+        self._idle: list[tuple[Connection, float]] = []  # and since when, the last at the end
+        self._sweeping: asyncio.TimerHandle | None = None
+
+    def reuse(self) -> Connection | None:
+        """An idle one."""
+        while self._idle:
+            connection, _ = self._idle.pop()
             protocol = connection.protocol
             assert isinstance(protocol, SaiConnection)
-            attempt.protocol, attempt.reused, protocol.used = protocol, protocol.used, True
-            if not attempt.reused or not (attempt.fresh or protocol.should_close or protocol.is_readable()):
+            if protocol.is_connected() and not (protocol.should_close or protocol.is_readable()):
                 return connection
             connection.close()
+        return None
+
+    async def open(self, timeout: aiohttp.ClientTimeout) -> Connection:
+        """A new one."""
+        return await self._connector.connect(self._where, [], timeout)
+
+    def keep(self, connection: Connection) -> None:
+        """It is idle now: its answer has been read to the end."""
+        if connection.protocol is None or connection.protocol.should_close:
+            connection.close()
+            return
+        self._idle.append((connection, self._loop.time()))
+        if self._sweeping is None:
+            self._sweeping = self._loop.call_later(KEEPALIVE_S, self._sweep)
+
+    def _sweep(self) -> None:
+        """Close those that have been idle for too long."""
+        self._sweeping = None
+        since = self._loop.time() - KEEPALIVE_S
+        old = 0
+        while old < len(self._idle) and self._idle[old][1] <= since:
+            self._idle[old][0].close()
+            old += 1
+        del self._idle[:old]
+        if self._idle:
+            self._sweeping = self._loop.call_at(self._idle[0][1] + KEEPALIVE_S, self._sweep)
+
+    async def close(self) -> None:
+        """No more are made, and those that are idle are closed."""
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+        for connection, _ in self._idle:
+            connection.close()
+        self._idle.clear()
+        await self._connector.close()
+
+
+class _Where(ClientRequest):
+    """What the connector wants to know: a host, a port, and whether with TLS."""
+
+    @cached_property
+    def connection_key(self) -> ConnectionKey:
+        return super().connection_key

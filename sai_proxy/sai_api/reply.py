@@ -47,7 +47,8 @@ class SaiReply:
         self._waiting_bytes = 0
         self._given_bytes = 0
         self._ready: deque[Event] = deque()
-        self._body: BodyDecoder = body_decoder(exchange.headers.get("Content-Encoding", ""))
+        coding = exchange.headers.get("Content-Encoding")
+        self._body: BodyDecoder | None = None if coding is None else body_decoder(coding)
         self._idle_timeout_s = idle_timeout_s
         self._request_timeout_s = request_timeout_s
         self._max_bytes = self._bytes_left = max_bytes
@@ -70,27 +71,26 @@ class SaiReply:
         if self.peeked:
             text, self.peeked = self.peeked, ""
             return text
-        return await self._read_on()
-
-    async def _read_on(self) -> Event | None:
         self._given_bytes = 0  # whoever asks for the next has done with the last
+        ready, body = self._ready, self._body
         try:
-            while not (self._ready or self._ended):
+            while not (ready or self._ended):
                 if self._reader.ended:
                     self._finish()
-                elif self._body.pending:
+                elif body is not None and body.pending:
                     await asyncio.sleep(0)  # others have their turn between the pieces of what inflates to much
                     self._take(b"")
                 elif data := await self._receive():
                     self._take(data)
                 else:
-                    self._body.end()
+                    if body is not None:
+                        body.end()
                     self._finish()
         except errors.ProxyError as exc:
             if exc.detail:
                 exc.detail = self._mask(exc.detail)
             raise
-        event = self._ready.popleft() if self._ready else None
+        event = ready.popleft() if ready else None
         if self._waiting_bytes:
             self._given_bytes = _large(event)
             self._waiting_bytes -= self._given_bytes
@@ -98,7 +98,7 @@ class SaiReply:
         return event
 
     def _take(self, data: bytes) -> None:
-        inflated = self._body.feed(data)
+        inflated = data if self._body is None else self._body.feed(data)
         self._bytes_left -= len(inflated)
         if self._bytes_left < 0:
             raise errors.UpstreamAnswerTooLong({"limit": self._max_bytes}, detail="more than MAX_ANSWER_BYTES")
@@ -111,8 +111,9 @@ class SaiReply:
         self._add(self._reader.end())
 
     def _add(self, events: list[Event]) -> None:
-        self._ready.extend(events)
-        self._waiting_bytes += sum(map(_large, events))
+        for event in events:
+            self._ready.append(event)
+            self._waiting_bytes += _large(event)
         self._account()
 
     def _account(self) -> None:
@@ -123,17 +124,23 @@ class SaiReply:
 
     async def peek(self, chars: int) -> str:
         """At least `chars` characters of the beginning of a text, or all there is; `read` starts with them."""
-        while len(self.peeked) < chars and isinstance(text := await self._read_on(), str):
-            self.peeked += text
-        return self.peeked
+        start, self.peeked = self.peeked, ""
+        try:
+            while len(start) < chars and isinstance(text := await self.read(), str):
+                start += text
+        finally:
+            self.peeked = start
+        return start
 
     def close(self) -> None:
         self._exchange.close()
 
     async def _receive(self) -> bytes:
         """The bytes that have arrived, or the next to arrive; none at the end."""
+        exchange = self._exchange
         try:
-            return await self._exchange.receive(PIECE_BYTES)
+            data = exchange.at_hand(PIECE_BYTES)
+            return await exchange.receive(PIECE_BYTES) if data is None else data
         except SilentError as exc:
             detail = f"SAI was silent for {self._idle_timeout_s:g} s in mid-answer"
             raise errors.UpstreamTimeout(timeout_facts(self._idle_timeout_s), detail=detail) from exc

@@ -8,7 +8,7 @@ key is looked at.
 import hashlib
 import hmac
 import os
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
@@ -56,7 +56,7 @@ def auth_resolution_middleware(
     systems = credential_chain(None, system_key, system_cookie)
 
     @web.middleware
-    async def auth_resolution(request: web.Request, handler: Handler) -> web.StreamResponse:
+    def auth_resolution(request: web.Request, handler: Handler) -> Awaitable[web.StreamResponse]:
         headers = request.headers
         bearer = _bearer(headers)
         admitted = not tokens or (bearer is not None and is_token(bearer))
@@ -87,7 +87,7 @@ def auth_resolution_middleware(
             record.key_id = caller[:KEY_ID_DIGITS]
         if name_holders:
             request[HOLDING].name((record.client or "") if anonymous else caller)
-        return await handler(request)
+        return handler(request)
 
     return auth_resolution
 

@@ -6,6 +6,7 @@ auth-resolution: nothing is decoded for somebody unknown.
 
 import asyncio
 import logging
+from collections.abc import Awaitable
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
@@ -24,7 +25,7 @@ def chat_body_middleware(endpoint: Endpoint) -> Middleware:
     turns = asyncio.Lock()
 
     def read(request: web.Request) -> None:
-        """Nothing of it stays in a frame that waits for the answer."""
+        """Nothing of it stays in a frame that waits."""
         if endpoint.keeps:
             parsed = endpoint.parse(request[BODY], request[RECALLED])
             request[RECALLED] = NOTHING
@@ -42,10 +43,13 @@ def chat_body_middleware(endpoint: Endpoint) -> Middleware:
             logger.debug("ignored parameters", extra={"parameters": chat.ignored})
 
     @web.middleware
-    async def chat_body(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if len(request[BODY]) <= SMALL_BYTES:
-            read(request)
-            return await handler(request)
+    def chat_body(request: web.Request, handler: Handler) -> Awaitable[web.StreamResponse]:
+        if len(request[BODY]) > SMALL_BYTES:
+            return in_turn(request, handler)
+        read(request)
+        return handler(request)
+
+    async def in_turn(request: web.Request, handler: Handler) -> web.StreamResponse:
         async with turns:  # long ones go through the layers one at a time, and the loop between them
             await asyncio.sleep(0)
             read(request)

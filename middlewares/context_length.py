@@ -5,6 +5,7 @@ it measured into RECORD. Stands last, next to the handler, so that it measures w
 """
 
 import logging
+from collections.abc import Awaitable
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
@@ -23,12 +24,7 @@ def context_length_middleware(max_tokens: int) -> Middleware:
     """max_tokens: limit for the estimate over all messages of a conversation."""
 
     @web.middleware
-    async def context_length(request: web.Request, handler: Handler) -> web.StreamResponse:
-        check(request)
-        return await handler(request)
-
-    def check(request: web.Request) -> None:
-        """Nothing of it stays in a frame that waits for the answer."""
+    def context_length(request: web.Request, handler: Handler) -> Awaitable[web.StreamResponse]:
         chat, record = request[CHAT_REQUEST], request[RECORD]
         conversations, messages = chat.conversations, chat.messages
         record.messages = len(messages)
@@ -51,5 +47,6 @@ def context_length_middleware(max_tokens: int) -> Middleware:
         if tokens > max_tokens:
             record.guarded = True
             raise ContextLengthExceeded(context_facts(tokens, max_tokens), param=chat.text_param)
+        return handler(request)
 
     return context_length

@@ -3,6 +3,7 @@
 Reads and replaces CHAT_REQUEST. Stands before the guard, which shall measure what SAI gets.
 """
 
+from collections.abc import Awaitable
 from operator import is_not
 
 from aiohttp import web
@@ -16,24 +17,14 @@ from sai_proxy.keys import CHAT_REQUEST, RECORD
 
 def ide_unwrap_middleware() -> Middleware:
     @web.middleware
-    async def ide_unwrap(request: web.Request, handler: Handler) -> web.StreamResponse:
-        unwrap_all(request)
-        return await handler(request)
-
-    def unwrap_all(request: web.Request) -> None:
-        """Nothing of it stays in a frame that waits for the answer."""
+    def ide_unwrap(request: web.Request, handler: Handler) -> Awaitable[web.StreamResponse]:
         chat = request[CHAT_REQUEST]
-        if not any(map(_may_be_wrapped, chat.conversations)):
-            return
-        changed = 0
-        conversations: list[Conversation] = []
-        for conversation in chat.conversations:
-            plain = tuple(map(_plain, conversation))
-            changed += sum(map(is_not, plain, conversation))
-            conversations.append(plain)
-        if changed:
-            request[CHAT_REQUEST] = replace(chat, conversations=tuple(conversations))
-            request[RECORD].unwrapped = changed
+        if any(map(_may_be_wrapped, chat.conversations)):
+            plain = [tuple(map(_plain, conversation)) for conversation in chat.conversations]
+            if changed := sum(sum(map(is_not, *both)) for both in zip(plain, chat.conversations, strict=True)):
+                request[CHAT_REQUEST] = replace(chat, conversations=tuple(plain))
+                request[RECORD].unwrapped = changed
+        return handler(request)
 
     return ide_unwrap
 

@@ -5,6 +5,7 @@ Writes REQUEST_ID and the log's context. The response header is set by a signal 
 """
 
 import re
+from collections.abc import Awaitable
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
@@ -18,15 +19,15 @@ WELL_FORMED = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 def choose_request_id(request: web.BaseRequest) -> str:
     """The client's own, if it is well formed, else 8 hex digits, as the predecessor's."""
-    given = request.headers.get("X-Request-ID", "")
-    return given if WELL_FORMED.fullmatch(given) else random_hex(8)
+    given = request.headers.get("X-Request-ID")
+    return given if given is not None and WELL_FORMED.fullmatch(given) else random_hex(8)
 
 
 def request_id_middleware() -> Middleware:
     @web.middleware
-    async def request_id(request: web.Request, handler: Handler) -> web.StreamResponse:
+    def request_id(request: web.Request, handler: Handler) -> Awaitable[web.StreamResponse]:
         request[REQUEST_ID] = chosen = choose_request_id(request)
         current_request_id.set(chosen)  # no reset: aiohttp gives each request a task and a context of its own
-        return await handler(request)
+        return handler(request)
 
     return request_id

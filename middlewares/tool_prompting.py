@@ -4,6 +4,7 @@ Reads and replaces CHAT_REQUEST. Stands before the guard, which shall measure wh
 the answer back.
 """
 
+from collections.abc import Awaitable
 from operator import is_not
 
 from aiohttp import web
@@ -16,16 +17,12 @@ from sai_proxy.tools.asking import as_text
 
 def tool_prompting_middleware() -> Middleware:
     @web.middleware
-    async def tool_prompting(request: web.Request, handler: Handler) -> web.StreamResponse:
-        prompt(request)
-        return await handler(request)
-
-    def prompt(request: web.Request) -> None:
-        """Nothing of it stays in a frame that waits for the answer."""
+    def tool_prompting(request: web.Request, handler: Handler) -> Awaitable[web.StreamResponse]:
         chat = request[CHAT_REQUEST]
         toolset, output, by = chat.toolset, chat.output, chat.route.can.tools
         told = [as_text(conversation, toolset, output, by) for conversation in chat.conversations]
         if any(map(is_not, told, chat.conversations)):
             request[CHAT_REQUEST] = replace(chat, conversations=tuple(told))
+        return handler(request)
 
     return tool_prompting

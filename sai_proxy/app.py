@@ -70,7 +70,7 @@ def create_app(
     if settings.cors_origins:
         app.middlewares.append(middlewares.cors_middleware())
         app.on_response_prepare.append(middlewares.cors_headers(settings.cors_origins))
-    app[LIFECYCLE] = Lifecycle()
+    lifecycle = app[LIFECYCLE] = Lifecycle()
     app[METRICS] = metrics
     if link is not None:
         app[LINK] = link
@@ -82,9 +82,11 @@ def create_app(
     metrics.held_bytes.read_by(lambda: admission.held)
     app.cleanup_ctx.append(_sai(settings, tracing))
     app.cleanup_ctx.append(_loop_watch)
-    app.on_response_prepare.append(_finish_headers(answer_headers or {}))
+    app.on_response_prepare.append(_finish_headers(answer_headers or {}, lifecycle))
 
-    answer = answer_handler(policy, heartbeat_s=settings.heartbeat_seconds, deadline_s=settings.request_deadline)
+    answer = answer_handler(
+        policy, lifecycle, heartbeat_s=settings.heartbeat_seconds, deadline_s=settings.request_deadline
+    )
     identity_key = make_identity_key(settings)
     responses = ResponsesEndpoint(settings.models, partial(secret_stamp, STAMP_DIGITS), keeps=settings.keeps_answers)
     for endpoint in (
@@ -263,7 +265,7 @@ def metrics_app(main: web.Application) -> web.Application:
     if LINK in main:
         app[LINK] = main[LINK]
     app[ADMISSION] = Admission(max_requests=100, max_bytes=METRICS_PORT_BYTES, max_connections=100)
-    app.on_response_prepare.append(_finish_headers({}))
+    app.on_response_prepare.append(_finish_headers({}, main[LIFECYCLE]))
     app.router.add_get("/metrics", get_metrics)
     return app
 
@@ -279,16 +281,21 @@ async def get_metrics(request: web.Request) -> web.Response:
     return web.Response(body=metrics.render(of_all), headers={"Content-Type": CONTENT_TYPE})
 
 
-def _finish_headers(always: dict[str, str]) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
+def _finish_headers(
+    always: dict[str, str], lifecycle: Lifecycle
+) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
     async def finish_headers(request: web.Request, response: web.StreamResponse) -> None:
-        if REQUEST_ID in request:  # absent where aiohttp refuses before any middleware
-            response.headers["x-request-id"] = request[REQUEST_ID]
-        response.headers["Server"] = SERVER_NAME
+        headers = response.headers
+        try:  # noqa: SIM105 (a context costs more)
+            headers["x-request-id"] = request[REQUEST_ID]
+        except KeyError:
+            pass  # aiohttp has refused it before any middleware
+        headers["Server"] = SERVER_NAME
         for name, value in always.items():
-            response.headers.setdefault(name, value)
-        if request.app[LIFECYCLE].draining:
+            headers.setdefault(name, value)
+        if lifecycle.draining:
             response.force_close()
-            response.headers["Connection"] = "close"  # this signal comes after aiohttp has set its own
+            headers["Connection"] = "close"  # this signal comes after aiohttp has set its own
 
     return finish_headers
 

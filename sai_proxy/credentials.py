@@ -129,7 +129,7 @@ def first_key(candidates: Iterable[tuple[str, str]], placeholders: frozenset[str
 
 def usable_credentials(chain: tuple[Credential, ...], kinds: Collection[Kind]) -> tuple[Credential, ...]:
     """Those of a chain that the way to a model lets in. Raises CredentialKindNeeded if none is left."""
-    usable = tuple(credential for credential in chain if credential.kind in kinds)
+    usable = tuple([credential for credential in chain if credential.kind in kinds])
     if not usable:
         (kind,) = kinds
         raise CredentialKindNeeded(credential_kind_facts(kind))

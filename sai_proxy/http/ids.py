@@ -9,7 +9,7 @@ _random = Random()  # noqa: S311 (seeded by the system once; asking it for each 
 
 def random_hex(digits: int) -> str:
     """`digits` random hex digits."""
-    return f"{_random.getrandbits(4 * digits):0{digits}x}"
+    return "%0*x" % (digits, _random.getrandbits(4 * digits))  # noqa: UP031 (a nested format takes twice as long)
 
 
 def answer_stamp() -> tuple[str, int]:

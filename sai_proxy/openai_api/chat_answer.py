@@ -1,9 +1,10 @@
 """The answers of `POST /v1/chat/completions`, whole and in chunks.
 
-Wire types say the shape once; the stream's writer encodes the envelope of a chunk once per answer
-and only the text anew for each delta.
+Wire types say the shape once; of a stream, the envelope of its chunks is encoded once, what is the same in all
+streams once for all, and for each delta only its text.
 """
 
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -106,7 +107,7 @@ class ChatAnswer(Chunks):
         functions: bool = False,
     ) -> None:
         super().__init__(id, created, model, stream=stream, include_usage=include_usage, functions=functions)
-        self._envelopes: dict[int, tuple[bytes, bytes]] = {}
+        self._envelope: tuple[bytes, bytes] | None = None
         self._calls: dict[int, tuple[int, CallBegin]] = {}
 
     def whole(self, choices: list[Completed], usage: UsageBody) -> bytes:
@@ -119,11 +120,12 @@ class ChatAnswer(Chunks):
         )
 
     def opening(self, index: int) -> bytes:
-        return self._chunk([ChunkChoice(index=index, delta=Delta(role="assistant", content="", refusal=None))])
+        return self._event(_opening(index))
 
     def delta(self, index: int, text: str) -> bytes:
-        head, tail = self._envelopes.get(index) or self._envelope(index)
-        return head + msgspec.json.encode(text) + tail
+        head, tail = self._envelope or self._make_envelope()
+        before, after = _around_text(index)
+        return head + before + msgspec.json.encode(text) + after + tail
 
     def begin_call(self, index: int, call: CallBegin) -> bytes:
         position = self._calls[index][0] + 1 if index in self._calls else 0
@@ -143,7 +145,7 @@ class ChatAnswer(Chunks):
         return b""
 
     def finish(self, index: int, reason: str) -> bytes:
-        return self._chunk([ChunkChoice(index=index, delta=Delta(), finish_reason=self._reason(reason))])
+        return self._event(_finish(index, self._reason(reason)))
 
     def _call_chunk(self, index: int, call: AnsweredCall) -> bytes:
         return self._chunk([ChunkChoice(index=index, delta=Delta(tool_calls=[call]))])
@@ -165,20 +167,45 @@ class ChatAnswer(Chunks):
         return self._chunk([], usage) + DONE if self.include_usage else DONE
 
     def _chunk(self, choices: list[ChunkChoice], usage: UsageBody | None = None) -> bytes:
-        chunk = ChatCompletionChunk(
+        if usage is None:
+            return self._event(msgspec.json.encode(choices)[1:-1])
+        return event(msgspec.json.encode(self._whole_chunk(choices, usage)))
+
+    def _event(self, choice: bytes) -> bytes:
+        head, tail = self._envelope or self._make_envelope()
+        return head + choice + tail
+
+    def _make_envelope(self) -> tuple[bytes, bytes]:
+        """The bytes before and after a chunk's choices."""
+        head, tail = event(msgspec.json.encode(self._whole_chunk([], None))).rsplit(b"[]", 1)
+        self._envelope = made = head + b"[", b"]" + tail
+        return made
+
+    def _whole_chunk(self, choices: list[ChunkChoice], usage: UsageBody | None) -> ChatCompletionChunk:
+        return ChatCompletionChunk(
             id=self.id,
             created=self.created,
             model=self.model,
             choices=choices,
             usage=usage if self.include_usage else UNSET,
         )
-        return event(msgspec.json.encode(chunk))
 
-    def _envelope(self, index: int) -> tuple[bytes, bytes]:
-        """The bytes before and after a delta's text."""
-        head, tail = self._chunk([ChunkChoice(index=index, delta=Delta(content=_SLOT))]).rsplit(_ENCODED_SLOT, 1)
-        self._envelopes[index] = head, tail
-        return head, tail
+
+@lru_cache(maxsize=100)
+def _opening(index: int) -> bytes:
+    return msgspec.json.encode(ChunkChoice(index=index, delta=Delta(role="assistant", content="", refusal=None)))
+
+
+@lru_cache(maxsize=100)
+def _around_text(index: int) -> tuple[bytes, bytes]:
+    """The bytes before and after a delta's text."""
+    before, after = msgspec.json.encode(ChunkChoice(index=index, delta=Delta(content=_SLOT))).rsplit(_ENCODED_SLOT, 1)
+    return before, after
+
+
+@lru_cache(maxsize=100)
+def _finish(index: int, reason: str) -> bytes:
+    return msgspec.json.encode(ChunkChoice(index=index, delta=Delta(), finish_reason=reason))
 
 
 def _body(call: CallBegin | ToolCall, arguments: str) -> dict[str, Any]:

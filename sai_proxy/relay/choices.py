@@ -46,6 +46,11 @@ class Choice:
         """Whether SAI had, or would have had, more to say."""
         return self._text_end is not None and self._text_end.finish_reason is not None
 
+    @property
+    def at_hand(self) -> bool:
+        """Whether `read` need not wait for SAI."""
+        return bool(self._ready) or self._ended or self.reply.at_hand
+
     async def read(self) -> tuple[int, Event | None]:
         """The choice's place, and its next event, None at the end. Cancelled calls lose nothing."""
         ready, text_end = self._ready, self._text_end
@@ -139,6 +144,11 @@ class Choices:
 
     def __len__(self) -> int:
         return len(self._choices)
+
+    @property
+    def at_hand(self) -> bool:
+        """Whether `read` need not wait for SAI; of several choices nobody asks."""
+        return self._interleaved is None and self._choices[0].at_hand
 
     @property
     def model(self) -> str | None:

@@ -113,6 +113,10 @@ class EmulatedReply:
             _sum(usage.prompt_tokens, earlier.prompt_tokens), _sum(usage.completion_tokens, earlier.completion_tokens)
         )
 
+    @property
+    def at_hand(self) -> bool:
+        return bool(self._ready or self._ended) or (self._asking is None and self._reply.at_hand)
+
     async def read(self) -> Event | None:
         while not self._ready and not self._ended:
             if self._asking is not None:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from functools import partial
 from time import monotonic
 
@@ -17,7 +17,8 @@ from sai_proxy.conversation.events import CallArguments, Event, Gathering, in_pa
 from sai_proxy.credentials import usable_credentials
 from sai_proxy.errors.wording import timeout_facts
 from sai_proxy.http.admission import Holding
-from sai_proxy.keys import ANSWER, CHAT_REQUEST, CREDENTIALS, HOLDING, KEEP, LIFECYCLE, METRICS, RECORD, UPSTREAM
+from sai_proxy.http.draining import Lifecycle, Running
+from sai_proxy.keys import ANSWER, CHAT_REQUEST, CREDENTIALS, HOLDING, KEEP, METRICS, RECORD, UPSTREAM
 from sai_proxy.openai_api import event_stream
 from sai_proxy.openai_api.answer_format import written
 from sai_proxy.openai_api.failures import FailurePolicy
@@ -43,7 +44,7 @@ last events."""
 WHOLE_HEADERS = {"Content-Type": "application/json"}
 
 
-def answer_handler(policy: FailurePolicy, *, heartbeat_s: float, deadline_s: float) -> Handler:
+def answer_handler(policy: FailurePolicy, lifecycle: Lifecycle, *, heartbeat_s: float, deadline_s: float) -> Handler:
     """heartbeat_s: silence after which a stream's client hears something. deadline_s: from a request's
     arrival to its answer's end, whatever it waits for."""
 
@@ -52,8 +53,10 @@ def answer_handler(policy: FailurePolicy, *, heartbeat_s: float, deadline_s: flo
     def answer(request: web.Request) -> Awaitable[web.StreamResponse]:
         deadline = request[RECORD].started + deadline_s
         if request[ANSWER].stream:
-            return StreamedAnswer(request, policy, heartbeat_s, deadline, late, heartbeats).run()
-        return _whole_answer(request, deadline, late)
+            return StreamedAnswer(request, policy, heartbeat_s, deadline, heartbeats).run(
+                lifecycle.running(deadline, late)
+            )
+        return _whole_answer(request, deadline, lifecycle.running(deadline, late))
 
     return answer
 
@@ -103,11 +106,9 @@ def _too_late(seconds: float) -> errors.UpstreamTimeout:
     return errors.UpstreamTimeout(timeout_facts(seconds), detail=f"REQUEST_DEADLINE, {seconds:g} s")
 
 
-async def _whole_answer(
-    request: web.Request, deadline: float, late: Callable[[], errors.UpstreamTimeout]
-) -> web.StreamResponse:
+async def _whole_answer(request: web.Request, deadline: float, running: Running) -> web.StreamResponse:
     answer = request[ANSWER]
-    with request.app[LIFECYCLE].running(deadline, late) as running:
+    with running:
         choices, gathered = await _gather(request, deadline)
         running.end_deadline()
         usage = _note_end(request[RECORD], choices)
@@ -160,7 +161,6 @@ class StreamedAnswer:
         policy: FailurePolicy,
         heartbeat_s: float,
         deadline: float,
-        late: Callable[[], errors.UpstreamTimeout],
         heartbeats: Timeouts,
     ) -> None:
         self._request = request
@@ -170,45 +170,38 @@ class StreamedAnswer:
         self._demanding = demand_of(request[CHAT_REQUEST]) is not None
         self._policy = policy
         self._deadline = deadline
-        self._late = late
         self._writer = AnswerWriter(request)
         self._heartbeat = Heartbeat(heartbeat_s, self._beat, heartbeats)
-        self._headers: dict[str, str] = {}
+        self._headers = event_stream.HEADERS
         self._opening: bytes | None = None
+        self._pending = b""
         self._started = False
         self._text_sent = False
 
-    async def run(self) -> web.StreamResponse:
-        app = self._request.app
+    async def run(self, running: Running) -> web.StreamResponse:
+        streams = self._request.app[METRICS].streams_in_flight
+        streams.add(1)
         try:
-            streams = app[METRICS].streams_in_flight
-            with streams.one_more(), app[LIFECYCLE].running(self._deadline, self._late) as running:
-                last = await self._relay()
+            with running:
+                await self._relay()
                 running.end_deadline()
-                if (beating := self._heartbeat.pause()) is not None:
-                    await beating
-                if not self._started:
-                    await self._start(b"")
-                await self._writer.end(last)
+                await self._end()
         except errors.ProxyError as exc:
-            await self._heartbeat.stop()
-            if not self._writer.begun:
-                raise
             await self._fail(exc)
         except ConnectionError:
             raise  # the client has left
         except Exception:
-            await self._heartbeat.stop()
-            if not self._writer.begun:
+            if not self._writer.begun and not self._pending:
                 raise
             logger.exception("unexpected error in mid-answer")
             await self._fail(errors.InternalError())
         finally:
+            streams.add(-1)
             await self._heartbeat.stop()
         return self._writer.response
 
-    async def _relay(self) -> bytes:
-        """All of it but its last events, which are returned."""
+    async def _relay(self) -> None:
+        """All of it; what did not have to wait for anything is pending in the end."""
         record, answer = self._record, self._answer
         asked = monotonic()
         try:
@@ -217,11 +210,13 @@ class StreamedAnswer:
             record.sai_wait_s += monotonic() - asked
         try:
             self._open()
-            self._headers = _model_header(choices)
-            if not self._demanding:
-                self._heartbeat.soon()  # if nothing is there that could go out with it
+            self._headers = {**event_stream.HEADERS, **_model_header(choices)}
+            if not (self._demanding or choices.at_hand):
+                self._heartbeat.soon()  # nothing is there that could go out with it
             running = len(choices)
-            while True:
+            while running:
+                if self._pending and not (choices.at_hand and len(self._pending) < WRITTEN_CHARS):
+                    await self._flush()
                 asked = monotonic()
                 try:
                     index, event = await choices.read()
@@ -231,13 +226,10 @@ class StreamedAnswer:
                     await self._tell(index, event)
                     continue
                 running -= 1
-                end = answer.finish(index, choices.finish_reason(index))
-                if not running:
-                    end += answer.closing(_note_end(record, choices))
-                    if (kept := answer.kept()) is not None:
-                        await self._request[KEEP](kept)  # see above
-                    return end
-                await self._write(end)
+                self._pending += answer.finish(index, choices.finish_reason(index))
+            self._pending += answer.closing(_note_end(record, choices))
+            if (kept := answer.kept()) is not None:
+                await self._request[KEEP](kept)  # before its client knows that it is complete and may refer to it
         finally:
             choices.close()
 
@@ -247,18 +239,34 @@ class StreamedAnswer:
         if self._answer.repeats:
             _hold(self._request[HOLDING], event, REPETITIONS)
         for part in in_parts(event, WRITTEN_CHARS):
+            if len(self._pending) >= WRITTEN_CHARS:
+                await self._flush()
             if data := written(self._answer, index, part, self._policy.chunk_chars):
-                await self._write(data)
+                self._pending += data
                 self._text_sent = True
 
-    async def _write(self, data: bytes) -> None:
+    async def _flush(self) -> None:
+        """Write what is pending."""
         if (beating := self._heartbeat.pause()) is not None:
             await beating
+        data, self._pending = self._pending, b""
         if self._started:
             await self._writer.write(data)
         else:
             await self._start(data)
         self._heartbeat.heard()
+
+    async def _end(self) -> None:
+        """Write what is pending, and that this is the end."""
+        if (beating := self._heartbeat.pause()) is not None:
+            await beating
+        data, self._pending = self._pending, b""
+        if self._started:
+            await self._writer.end(data)
+        else:
+            self._started = True
+            opening, self._opening = self._opening or b"", b""
+            await self._writer.write_all(opening + data, self._headers)
 
     async def _beat(self) -> None:
         if self._started:
@@ -275,11 +283,15 @@ class StreamedAnswer:
     async def _start(self, data: bytes) -> None:
         self._started = True
         opening, self._opening = self._opening or b"", b""
-        headers = {**event_stream.HEADERS, **self._headers}
-        await self._writer.start(opening + data, headers, heartbeat=event_stream.KEEP_ALIVE)
+        await self._writer.start(opening + data, self._headers, heartbeat=event_stream.KEEP_ALIVE)
 
     async def _fail(self, error: errors.ProxyError) -> None:
-        """The last event of an answer that will not be complete."""
+        """The last event of an answer that will not be complete. Raises the error again if nothing of it has come."""
+        await self._heartbeat.stop()
+        if self._pending:
+            await self._flush()
+        if not self._writer.begun:
+            raise error
         record, form = self._record, self._policy.form(error)
         record.error = form.code or form.type
         record.fault = error.fault

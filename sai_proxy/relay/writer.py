@@ -41,18 +41,28 @@ class AnswerWriter:
         if self._unsent:
             await self._flush()
 
+    async def write_all(self, events: bytes, headers: Mapping[str, str]) -> None:
+        """All of a stream that is complete. Returns when the client, or its kernel, has it."""
+        await self._prepare_stream(headers)
+        await self.response.write_eof(events)
+        if self._unsent:
+            await self._flush()
+
     async def start(self, first: bytes, headers: Mapping[str, str], *, heartbeat: bytes) -> None:
         """The head of a stream and its first bytes. heartbeat: what may be written between any two pieces."""
-        self.response.headers.update(headers)
-        if self._request.version < HttpVersion11:
-            self.response.force_close()  # without chunks only the connection's end is the stream's
-        await self.response.prepare(self._request)
+        await self._prepare_stream(headers)
         await self.response.write(first)
 
         def probe() -> None:
             asyncio.ensure_future(self.write(heartbeat)).add_done_callback(_look_away)
 
         on_half_close(self._request, probe)
+
+    async def _prepare_stream(self, headers: Mapping[str, str]) -> None:
+        self.response.headers.update(headers)
+        if self._request.version < HttpVersion11:
+            self.response.force_close()  # without chunks only the connection's end is the stream's
+        await self.response.prepare(self._request)
 
     async def write(self, data: bytes) -> None:
         """A piece of a stream. Waits while the client does not read."""

@@ -94,7 +94,9 @@ class SaiClient:
 
     def question(self, conversation: Conversation, chat: ChatRequest) -> Question:
         """The bytes that ask this on the request's road."""
-        chars = sum(message.chars for message in conversation)
+        chars = 0
+        for message in conversation:
+            chars += message.chars
         payload = self._roads[chat.route.road].payload(conversation, chat, time.time_ns() // 1_000_000)
         return Question(payload, chat.route, chars, chat.custom_tools)
 

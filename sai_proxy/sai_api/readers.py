@@ -62,7 +62,8 @@ class TextReader:
 
 def read_model(headers: Mapping[str, str]) -> str | None:
     """The model that SAI says it used, if that can stand in a header of ours."""
-    return sane_model(headers.get("model"))
+    model = headers.get("model")
+    return None if model is None else sane_model(model)
 
 
 def sane_model(model: str | None) -> str | None:
@@ -76,5 +77,7 @@ def read_usage(headers: Mapping[str, str]) -> Usage:
 
 
 def _token_count(text: str | None) -> int | None:
-    text = (text or "").strip()
+    if text is None:
+        return None
+    text = text.strip()
     return int(text) if text.isascii() and text.isdigit() and len(text) <= _MAX_TOKEN_DIGITS else None

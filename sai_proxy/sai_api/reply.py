@@ -67,6 +67,10 @@ class SaiReply:
     def finish_reason(self) -> str | None:
         return self._reader.finish_reason
 
+    @property
+    def at_hand(self) -> bool:
+        return bool(self._ready or self._ended or self.peeked) or self._exchange.complete
+
     async def read(self) -> Event | None:
         if self.peeked:
             text, self.peeked = self.peeked, ""

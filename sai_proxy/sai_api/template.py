@@ -48,8 +48,6 @@ def more_inputs(
 ) -> Mapping[str, str | None]:
     """What the predecessor's second version fills beside `system` and `user`, of those that the template has.
     tools_json: the tools as the client sent them. api: which of OpenAI's it came by."""
-    if len(names) <= len(("system", "user")):
-        return NO_INPUTS
     answered = messages[-1].answers
     kind = (
         "message" if answered is None else f"{'custom_tool' if answered.kind == 'custom' else 'function'}_call_output"
@@ -65,8 +63,10 @@ def build_payload(messages: Conversation, now_ms: int, more: Mapping[str, str | 
     after the leading ones `chatMessages`, the last one included, as the predecessor sent them.
     now_ms: Unix milliseconds; SAI's callers number the messages from there. more: further inputs.
     """
-    leading = next((i for i, message in enumerate(messages) if message.role != "system"), len(messages))
-    system = "\n\n".join(message.text for message in messages[:leading])
+    leading = 0
+    while leading < len(messages) and messages[leading].role == "system":
+        leading += 1
+    system = "\n\n".join([message.text for message in messages[:leading]]) if leading else ""
     inputs = {"system": system, "user": messages[-1].text, **more}
     history = [
         HistoryMessage(message.text, message.role, now_ms + index) for index, message in enumerate(messages[leading:])
@@ -91,7 +91,8 @@ class TemplateRoad:
         return execute_url(base_url, route)
 
     def payload(self, conversation: Conversation, chat: ChatRequest, now_ms: int) -> bytes:
-        more = more_inputs(self._inputs, conversation, chat.tools_json, chat.api)
+        named = len(self._inputs) > len(("system", "user"))
+        more = more_inputs(self._inputs, conversation, chat.tools_json, chat.api) if named else NO_INPUTS
         return build_payload(conversation, now_ms, more)
 
     def reader(self, headers: Mapping[str, str], custom_tools: Collection[str]) -> AnswerReader:  # noqa: ARG002

@@ -46,6 +46,11 @@ class Reply(Protocol):
     @property
     def usage(self) -> Usage: ...
 
+    @property
+    def at_hand(self) -> bool:
+        """Whether `read` need not wait for SAI."""
+        ...
+
     async def read(self) -> Event | None:
         """The next piece of text, or the next step of a tool call, as soon as SAI sends it; None at the end.
 

@@ -136,19 +136,23 @@ class Metrics:
             if record.stream and record.first_byte is not None and record.completion_tokens > 1:
                 after_first_s = record.started + duration_s - record.first_byte
                 self.per_token.observe(after_first_s / (record.completion_tokens - 1), route, model)
-        for rare, count in (
-            (self.retries, record.retries),
-            (self.fallbacks, record.fallback),
-            (self.guard_hits, record.guarded),
-            (self.unwrapped, record.unwrapped),
-            (self.call_repairs, record.call_repairs),
-            (self.call_misreadings, record.call_misreadings),
-            (self.second_asks, record.second_asks),
-        ):
-            if count:
-                rare.add(by=count)
-        for form, count in (record.call_forms or {}).items():
-            self.tool_calls.add(form, by=count)
+        if record.retries:
+            self.retries.add(by=record.retries)
+        if record.fallback:
+            self.fallbacks.add()
+        if record.guarded:
+            self.guard_hits.add()
+        if record.unwrapped:
+            self.unwrapped.add(by=record.unwrapped)
+        if record.call_repairs:
+            self.call_repairs.add(by=record.call_repairs)
+        if record.call_misreadings:
+            self.call_misreadings.add(by=record.call_misreadings)
+        if record.second_asks:
+            self.second_asks.add(by=record.second_asks)
+        if record.call_forms:
+            for form, count in record.call_forms.items():
+                self.tool_calls.add(form, by=count)
 
     def kept_answer(self, operation: str, outcome: str) -> None:
         """Count a use of the answers that are kept."""

@@ -48,33 +48,20 @@ class Recent:
     """Requests to a model, as they end."""
 
     def __init__(self) -> None:
-        self._requests: deque[RecentRequest] = deque(maxlen=MAX_REQUESTS)
+        self._requests: deque[tuple[float, int, float, RequestRecord]] = deque(maxlen=MAX_REQUESTS)
         self._intervals: deque[Interval] = deque(maxlen=INTERVALS)
 
     def add(self, record: RequestRecord, status: int, duration_s: float) -> None:
         """One has ended now."""
         now = time.time()
-        first_text_s = None if record.first_byte is None else record.first_byte - record.started
-        self._requests.appendleft(
-            RecentRequest(
-                time=now,
-                status=status,
-                duration_s=round(duration_s, 3),
-                model=record.model,
-                road=record.road,
-                first_text_s=None if first_text_s is None else round(first_text_s, 3),
-                prompt_tokens=UNSET if record.prompt_tokens is None else record.prompt_tokens,
-                completion_tokens=UNSET if record.completion_tokens is None else record.completion_tokens,
-                error=record.error,
-            )
-        )
+        self._requests.appendleft((now, status, duration_s, record))
         interval = self._interval(now)
         interval.requests += 1
         interval.tokens += record.completion_tokens or 0
         if record.fault:
             interval.failures[record.fault] += 1
-        if first_text_s is not None and len(interval.first_text_s) < MAX_SAMPLES:
-            interval.first_text_s.append(first_text_s)
+        if record.first_byte is not None and len(interval.first_text_s) < MAX_SAMPLES:
+            interval.first_text_s.append(record.first_byte - record.started)
 
     def figures(self, in_flight: int) -> dict[str, Any]:
         """All of it, as the page reads it. Series have one value an interval, oldest first."""
@@ -97,17 +84,33 @@ class Recent:
                 "first_text_p95_s": [_percentile(one.first_text_s, 0.95) for one in intervals],
                 "failures": {fault: [one.failures[fault] for one in intervals] for fault in FAULTS},
             },
-            "recent": list(self._requests),
+            "recent": [_shown(*request) for request in self._requests],
         }
 
     def _interval(self, now: float) -> Interval:
         """The one that `now` is in; those in which nothing happened are there, too."""
+        if self._intervals and 0 <= now - self._intervals[-1].start < INTERVAL_S:
+            return self._intervals[-1]
         start = now - now % INTERVAL_S
         if not self._intervals or start - self._intervals[-1].start > INTERVAL_S * INTERVALS:
             self._intervals.append(Interval(start))
         while self._intervals[-1].start < start:
             self._intervals.append(Interval(self._intervals[-1].start + INTERVAL_S))
         return self._intervals[-1]
+
+
+def _shown(now: float, status: int, duration_s: float, record: RequestRecord) -> RecentRequest:
+    return RecentRequest(
+        time=now,
+        status=status,
+        duration_s=round(duration_s, 3),
+        model=record.model,
+        road=record.road,
+        first_text_s=None if record.first_byte is None else round(record.first_byte - record.started, 3),
+        prompt_tokens=UNSET if record.prompt_tokens is None else record.prompt_tokens,
+        completion_tokens=UNSET if record.completion_tokens is None else record.completion_tokens,
+        error=record.error,
+    )
 
 
 def _percentile(values: list[float], share: float) -> float | None:

@@ -153,13 +153,18 @@ def log_request(
         call_misreadings=record.call_misreadings or None,
         second_asks=record.second_asks or None,
         client_disconnected=record.client_disconnected,
-        duration_s=round(duration, 4),
-        upload_s=None if record.upload_s is None else round(record.upload_s, 4),
-        sai_wait_s=round(record.sai_wait_s, 4) if record.attempts else None,
-        ttfb_s=None if record.first_byte is None else round(record.first_byte - record.started, 4),
-        tokens_per_s=round(completion / duration, 1) if completion and duration > 0 else None,
+        duration_s=_rounded(duration),
+        upload_s=None if record.upload_s is None else _rounded(record.upload_s),
+        sai_wait_s=_rounded(record.sai_wait_s) if record.attempts else None,
+        ttfb_s=None if record.first_byte is None else _rounded(record.first_byte - record.started),
+        tokens_per_s=int(completion / duration * 10 + 0.5) / 10 if completion and duration > 0 else None,
     )
     logger.handle(RequestLogRecord(line, level, created, record.told))
+
+
+def _rounded(seconds: float) -> float:
+    """To a tenth of a millisecond; Python's own rounding goes through decimal digits."""
+    return int(seconds * 10_000 + 0.5) / 10_000
 
 
 def local_time(created: float) -> str:

@@ -27,6 +27,8 @@ class Text:
         self._left = pieces
         self._begin = begin
 
+    at_hand = True
+
     async def read(self) -> Event | None:
         if self._begin:
             begin, self._begin = self._begin, ""

@@ -187,11 +187,13 @@ class StreamedAnswer:
                 running.end_deadline()
                 await self._end()
         except errors.ProxyError as exc:
+            if not await self._has_begun():
+                raise
             await self._fail(exc)
         except ConnectionError:
             raise  # the client has left
         except Exception:
-            if not self._writer.begun and not self._pending:
+            if not await self._has_begun():
                 raise
             logger.exception("unexpected error in mid-answer")
             await self._fail(errors.InternalError())
@@ -285,13 +287,15 @@ class StreamedAnswer:
         opening, self._opening = self._opening or b"", b""
         await self._writer.start(opening + data, self._headers, heartbeat=event_stream.KEEP_ALIVE)
 
-    async def _fail(self, error: errors.ProxyError) -> None:
-        """The last event of an answer that will not be complete. Raises the error again if nothing of it has come."""
+    async def _has_begun(self) -> bool:
+        """Whether anything of an answer that has failed has come: what is pending goes out."""
         await self._heartbeat.stop()
         if self._pending:
             await self._flush()
-        if not self._writer.begun:
-            raise error
+        return self._writer.begun
+
+    async def _fail(self, error: errors.ProxyError) -> None:
+        """The last event of an answer that will not be complete."""
         record, form = self._record, self._policy.form(error)
         record.error = form.code or form.type
         record.fault = error.fault

@@ -19,7 +19,7 @@ class Heartbeat:
     def __init__(self, interval_s: float, beat: Beat, timeouts: Timeouts) -> None:
         self._loop = asyncio.get_running_loop()
         self._interval_s = interval_s
-        self._beat = beat
+        self._beat: Beat | None = beat
         self._timeouts = timeouts
         self._beating: asyncio.Task[None] | None = None
         self._writing = False
@@ -43,7 +43,8 @@ class Heartbeat:
         self._loop.call_soon(self._beat_if_due)
 
     async def stop(self) -> None:
-        """Returns when no beat is running, and none will."""
+        """Returns when no beat is running, and none will. What beats is let go: it holds this, as a rule, and the two
+        would stay until the garbage collector comes."""
         if self._timeout is None:
             return
         self._timeouts.cancel(self._timeout)
@@ -53,6 +54,7 @@ class Heartbeat:
             await asyncio.wait([self._beating])
             if not self._beating.cancelled():
                 self._beating.exception()  # nobody is left to whom it matters
+        self._beat = self._beating = None
 
     def _look(self) -> None:
         """The timeout has come: in time for a beat, or too early."""
@@ -68,5 +70,6 @@ class Heartbeat:
             self._beating = self._loop.create_task(self._beat_once())
 
     async def _beat_once(self) -> None:
+        assert self._beat is not None
         await self._beat()
         self._beating = None

@@ -146,12 +146,15 @@ class SaiReply:
             data = exchange.at_hand(PIECE_BYTES)
             return await exchange.receive(PIECE_BYTES) if data is None else data
         except SilentError as exc:
+            exc.__traceback__ = None  # see below
             detail = f"SAI was silent for {self._idle_timeout_s:g} s in mid-answer"
             raise errors.UpstreamTimeout(timeout_facts(self._idle_timeout_s), detail=detail) from exc
         except TimeoutError as exc:
+            exc.__traceback__ = None
             facts = timeout_facts(self._request_timeout_s)
             raise errors.UpstreamTimeout(facts, detail="the answer took too long") from exc
         except aiohttp.ClientError as exc:
+            exc.__traceback__ = None  # the stream keeps its exception, whose frames would keep all of this
             if self._reader.ended:
                 return b""
             if arrived := self._exchange.rest(PIECE_BYTES):

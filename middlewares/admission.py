@@ -9,7 +9,7 @@ from aiohttp.typedefs import Handler, Middleware
 
 from sai_proxy.errors import CrossSite
 from sai_proxy.http.admission import Admission
-from sai_proxy.keys import HOLDING
+from sai_proxy.keys import HOLDING, RECORD
 
 SIMPLE_TYPES = ("", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data")
 """What a browser sends to any site without asking it first (the Fetch standard's safelist)."""
@@ -30,6 +30,7 @@ def admission_middleware(admission: Admission, origins: frozenset[str] = frozens
         if origin is not None and is_cross_site(request, origin):
             raise CrossSite({"origin": origin[:100]})
         holding = request[HOLDING] = admission.enter()
+        request[RECORD].admitted = True
         try:
             return await handler(request)
         finally:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import signal
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from itertools import chain, repeat
@@ -106,7 +106,7 @@ class ProxyProtocol(HalfCloseProbe, RequestHandler):
             self._head_bytes = 0
         elif data:  # of a head, or of the fields behind a chunked body
             self._head_bytes += len(data)
-        if self._head_bytes or self._held or self._messages:
+        if self._head_bytes or self._held or len(self._messages) > (self._current_request is None):
             self._check_heads()
 
     def _receive_requests(self, size: int) -> None:
@@ -234,14 +234,14 @@ class ProxyProtocol(HalfCloseProbe, RequestHandler):
             raise ConnectionError("an answer has already begun")
         return self._refusal(request, failure)
 
-    async def finish_response(
+    def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
-    ) -> tuple[web.StreamResponse, bool]:
-        if isinstance(resp, web.HTTPException):
+    ) -> Coroutine[Any, Any, tuple[web.StreamResponse, bool]]:
+        if resp.status >= 400 and isinstance(resp, web.HTTPException):
             resp = self._refusal(request, from_http_exception(resp, request))
         if self._held:
             self._check_heads()
-        return await super().finish_response(request, resp, start_time)
+        return super().finish_response(request, resp, start_time)
 
     def _refusal(self, request: web.BaseRequest, failure: errors.ProxyError) -> web.Response:
         response = error_response(self.policy.form(failure))

@@ -49,10 +49,11 @@ class Admission:
         """A request begins. Raises ServerBusy."""
         if self.under_pressure:
             raise self.refusal("memory", "memory is short")
-        holding = Holding(self)
-        holding.weigh(1)
+        if self.requests >= self._max_requests:
+            self.check_slots(1, held_by_same=0)
+        self.requests += 1
         self.entered += 1
-        return holding
+        return Holding(self, slots=1)
 
     def connect(self) -> bool:
         """Whether one more connection may be open; it counts as open either way."""
@@ -91,9 +92,9 @@ class Holding:
 
     __slots__ = ("_admission", "_bytes", "_key", "_slots")
 
-    def __init__(self, admission: Admission) -> None:
+    def __init__(self, admission: Admission, *, slots: int) -> None:
         self._admission = admission
-        self._slots = 0
+        self._slots = slots
         self._bytes = 0
         self._key: str | None = None
 

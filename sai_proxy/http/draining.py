@@ -80,7 +80,8 @@ class Running:
             self._timeout = None
 
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, trace: object) -> None:
-        self.end_deadline()
+        if self._timeout is not None:
+            self.end_deadline()
         task, lifecycle = self._task, self._lifecycle
         lifecycle.tasks.discard(task)
         if kind is not asyncio.CancelledError or not (self._is_late or lifecycle.expired):

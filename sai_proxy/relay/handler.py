@@ -107,43 +107,42 @@ def _too_late(seconds: float) -> errors.UpstreamTimeout:
 
 
 async def _whole_answer(request: web.Request, deadline: float, running: Running) -> web.StreamResponse:
-    answer = request[ANSWER]
+    record, holding, answer = request[RECORD], request[HOLDING], request[ANSWER]
     with running:
-        choices, gathered = await _gather(request, deadline)
+        asked = monotonic()
+        try:
+            choices = await _ask(request, deadline)
+            gathered = await _gathered(choices, record, holding)
+        finally:
+            record.sai_wait_s += monotonic() - asked
         running.end_deadline()
-        usage = _note_end(request[RECORD], choices)
+        usage = _note_end(record, choices)
         body = answer.whole([one.complete(choices.finish_reason(index)) for index, one in enumerate(gathered)], usage)
-        request[HOLDING].settle(len(body))
+        holding.settle(len(body))
         if (kept := answer.kept()) is not None:
             await request[KEEP](kept)  # before its client knows that it is complete and may refer to it
         writer = AnswerWriter(request)
-        await writer.write_whole(body, {**WHOLE_HEADERS, **_model_header(choices)})
+        await writer.write_whole(body, _headers(WHOLE_HEADERS, record))
     return writer.response
 
 
-async def _gather(request: web.Request, deadline: float) -> tuple[Choices, list[Gathering]]:
+async def _gathered(choices: Choices, record: RequestRecord, holding: Holding) -> list[Gathering]:
     """All events of all choices, held within what is admitted."""
-    record, holding = request[RECORD], request[HOLDING]
-    asked = monotonic()
+    gathered = [Gathering() for _ in range(len(choices))]
+    running = len(gathered)
     try:
-        choices = await _ask(request, deadline)
-        gathered = [Gathering() for _ in range(len(choices))]
-        running = len(choices)
-        try:
-            while running:
-                index, event = await choices.read()
-                if event is None:
-                    running -= 1
-                    continue
-                if record.first_byte is None:
-                    record.first_byte = monotonic()
-                _hold(holding, event, times=2)  # again when they are joined
-                gathered[index].add(event)
-        finally:
-            choices.close()
+        while running:
+            index, event = await choices.read()
+            if event is None:
+                running -= 1
+                continue
+            if record.first_byte is None:
+                record.first_byte = monotonic()
+            _hold(holding, event, times=2)  # again when they are joined
+            gathered[index].add(event)
     finally:
-        record.sai_wait_s += monotonic() - asked
-    return choices, gathered
+        choices.close()
+    return gathered
 
 
 class StreamedAnswer:
@@ -212,7 +211,8 @@ class StreamedAnswer:
             record.sai_wait_s += monotonic() - asked
         try:
             self._open()
-            self._headers = {**event_stream.HEADERS, **_model_header(choices)}
+            record.sai_model = choices.model
+            self._headers = _headers(event_stream.HEADERS, record)
             if not (self._demanding or choices.at_hand):
                 self._heartbeat.soon()  # nothing is there that could go out with it
             running = len(choices)
@@ -320,5 +320,5 @@ def _note_end(record: RequestRecord, choices: Choices) -> UsageBody:
     return usage_body(prompt, completion)
 
 
-def _model_header(choices: Choices) -> dict[str, str]:
-    return {"x-sai-model": choices.model} if choices.model else {}
+def _headers(headers: dict[str, str], record: RequestRecord) -> dict[str, str]:
+    return {**headers, "x-sai-model": record.sai_model} if record.sai_model else headers

@@ -23,7 +23,7 @@ class AnswerWriter:
     """One answer, whole or as a stream."""
 
     def __init__(self, request: web.Request) -> None:
-        self.response = _Response()
+        self.response: web.StreamResponse
         self._request = request
 
     @property
@@ -34,10 +34,9 @@ class AnswerWriter:
 
     async def write_whole(self, body: bytes, headers: Mapping[str, str]) -> None:
         """All of an answer. Returns when the client, or its kernel, has it."""
-        self.response.headers.update(headers)
-        self.response.content_length = len(body)
-        await self.response.prepare(self._request)
-        await self.response.write_eof(body)
+        self.response = response = _Response(headers={**headers, "Content-Length": str(len(body))})
+        await response.prepare(self._request)
+        await response.write_eof(body)
         if self._unsent:
             await self._flush()
 
@@ -59,7 +58,7 @@ class AnswerWriter:
         on_half_close(self._request, probe)
 
     async def _prepare_stream(self, headers: Mapping[str, str]) -> None:
-        self.response.headers.update(headers)
+        self.response = _Response(headers=headers)
         if self._request.version < HttpVersion11:
             self.response.force_close()  # without chunks only the connection's end is the stream's
         await self.response.prepare(self._request)

@@ -147,9 +147,9 @@ class Exchange:
 
     def close(self) -> None:
         """Let the connection go; break it, unless the answer has been read to its end."""
-        self._stop()
         connection, self._connection = self._connection, None
         if connection is not None:
+            self._stop()
             _break(connection)
 
     def _end(self) -> None:

@@ -79,5 +79,6 @@ def read_usage(headers: Mapping[str, str]) -> Usage:
 def _token_count(text: str | None) -> int | None:
     if text is None:
         return None
-    text = text.strip()
+    if not text.isdigit():
+        text = text.strip()
     return int(text) if text.isascii() and text.isdigit() and len(text) <= _MAX_TOKEN_DIGITS else None

@@ -76,7 +76,7 @@ class SaiReply:
             text, self.peeked = self.peeked, ""
             return text
         self._given_bytes = 0  # whoever asks for the next has done with the last
-        ready, body = self._ready, self._body
+        ready, body, exchange = self._ready, self._body, self._exchange
         try:
             while not (ready or self._ended):
                 if self._reader.ended:
@@ -84,9 +84,16 @@ class SaiReply:
                 elif body is not None and body.pending:
                     await asyncio.sleep(0)  # others have their turn between the pieces of what inflates to much
                     self._take(b"")
-                elif data := await self._receive():
-                    self._take(data)
                 else:
+                    try:
+                        data = exchange.at_hand(PIECE_BYTES)
+                        if data is None:
+                            data = await exchange.receive(PIECE_BYTES)
+                    except (TimeoutError, aiohttp.ClientError) as exc:
+                        data = self._arrived_before(exc)
+                    if data:
+                        self._take(data)
+                        continue
                     if body is not None:
                         body.end()
                     self._finish()
@@ -98,7 +105,8 @@ class SaiReply:
         if self._waiting_bytes:
             self._given_bytes = _large(event)
             self._waiting_bytes -= self._given_bytes
-        self._account()
+        if self._held_bytes:
+            self._account()
         return event
 
     def _take(self, data: bytes) -> None:
@@ -139,29 +147,22 @@ class SaiReply:
     def close(self) -> None:
         self._exchange.close()
 
-    async def _receive(self) -> bytes:
-        """The bytes that have arrived, or the next to arrive; none at the end."""
-        exchange = self._exchange
-        try:
-            data = exchange.at_hand(PIECE_BYTES)
-            return await exchange.receive(PIECE_BYTES) if data is None else data
-        except SilentError as exc:
-            exc.__traceback__ = None  # see below
+    def _arrived_before(self, exc: TimeoutError | aiohttp.ClientError) -> bytes:
+        """What has arrived before the answer broke off, none if it has said all. Raises what to call it."""
+        exc.__traceback__ = None  # the stream keeps its exception, whose frames would keep all of this
+        if isinstance(exc, SilentError):
             detail = f"SAI was silent for {self._idle_timeout_s:g} s in mid-answer"
             raise errors.UpstreamTimeout(timeout_facts(self._idle_timeout_s), detail=detail) from exc
-        except TimeoutError as exc:
-            exc.__traceback__ = None
+        if isinstance(exc, TimeoutError):
             facts = timeout_facts(self._request_timeout_s)
             raise errors.UpstreamTimeout(facts, detail="the answer took too long") from exc
-        except aiohttp.ClientError as exc:
-            exc.__traceback__ = None  # the stream keeps its exception, whose frames would keep all of this
-            if self._reader.ended:
-                return b""
-            if arrived := self._exchange.rest(PIECE_BYTES):
-                return arrived
-            raise errors.UpstreamProtocolError(
-                detail=f"SAI's answer ended too early, or was malformed: {type(exc).__name__}"
-            ) from exc
+        if self._reader.ended:
+            return b""
+        if arrived := self._exchange.rest(PIECE_BYTES):
+            return arrived
+        raise errors.UpstreamProtocolError(
+            detail=f"SAI's answer ended too early, or was malformed: {type(exc).__name__}"
+        ) from exc
 
 
 def _large(event: Event | None) -> int:

@@ -15,6 +15,7 @@ PROBES = ("/health", "/metrics")
 class RequestRecord(Struct):
     """Filled on the way by whoever learns something. Times are seconds of the monotonic clock, which is the loop's.
 
+    admitted: whether it was let in, to a model.
     client: the address of whoever asks. user_agent: what they say they are. key_id: a short keyed hash of their own
         credential, by which usage can be added up. asked_model: as the body says, if it was refused before that was
         looked at.
@@ -36,6 +37,7 @@ class RequestRecord(Struct):
     """
 
     started: float
+    admitted: bool = False
     client: str | None = None
     user_agent: str | None = None
     key_id: str | None = None

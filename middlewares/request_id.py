@@ -11,7 +11,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from sai_proxy.http.ids import random_hex
-from sai_proxy.keys import REQUEST_ID
+from sai_proxy.keys import RECORD, REQUEST_ID
 from sai_proxy.telemetry.logs import current_request_id
 
 WELL_FORMED = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -26,7 +26,7 @@ def choose_request_id(request: web.BaseRequest) -> str:
 def request_id_middleware() -> Middleware:
     @web.middleware
     def request_id(request: web.Request, handler: Handler) -> Awaitable[web.StreamResponse]:
-        request[REQUEST_ID] = chosen = choose_request_id(request)
+        request[REQUEST_ID] = request[RECORD].request_id = chosen = choose_request_id(request)
         current_request_id.set(chosen)  # no reset: aiohttp gives each request a task and a context of its own
         return handler(request)
 

@@ -13,7 +13,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from sai_proxy.http.client_address import Network, client_address
-from sai_proxy.keys import RECORD, REQUEST_ID
+from sai_proxy.keys import RECORD
 from sai_proxy.telemetry.metrics import Metrics
 from sai_proxy.telemetry.recent import Recent
 from sai_proxy.telemetry.record import CLIENT_CLOSED_REQUEST, CLIENT_STALLED, PROBES, RequestRecord
@@ -30,18 +30,11 @@ def request_record_middleware(
 
     def end(request: web.Request, record: RequestRecord, status: int, now: float) -> None:
         metrics.observe(record, route=route_of(request), status=status, duration_s=now - record.started)
+        record.method, record.path, record.status = request.method, request.path, status
+        record.complete(now)
         if recent is not None and record.admitted:
-            recent.add(record, status, now - record.started)
-        level = logging.DEBUG if status == 200 and request.path.startswith(PROBES) else logging.INFO
-        log_request(
-            record,
-            level,
-            now,
-            request_id=request.get(REQUEST_ID),
-            method=request.method,
-            path=request.path,
-            status=status,
-        )
+            recent.add(record)
+        log_request(record, logging.DEBUG if status == 200 and record.path.startswith(PROBES) else logging.INFO)
 
     @web.middleware
     async def request_record(request: web.Request, handler: Handler) -> web.StreamResponse:

@@ -75,7 +75,7 @@ async def _check(client: SaiClient, chat: ChatRequest, name: str, credential: Cr
         return Finding(name, "unused", 0, f"{chat.model} does not let a {credential.kind} in")
     now = asyncio.get_running_loop().time
     started = now()
-    record = RequestRecord(started)
+    record = RequestRecord(started=started)
     try:
         question = client.question(chat.conversations[0], chat)
         reply = await client.ask(question, credential, record, started + TIMEOUT_S, lambda _: None)

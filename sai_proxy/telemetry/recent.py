@@ -48,20 +48,20 @@ class Recent:
     """Requests to a model, as they end."""
 
     def __init__(self) -> None:
-        self._requests: deque[tuple[float, int, float, RequestRecord]] = deque(maxlen=MAX_REQUESTS)
+        self._requests: deque[tuple[float, RequestRecord]] = deque(maxlen=MAX_REQUESTS)
         self._intervals: deque[Interval] = deque(maxlen=INTERVALS)
 
-    def add(self, record: RequestRecord, status: int, duration_s: float) -> None:
-        """One has ended now."""
+    def add(self, record: RequestRecord) -> None:
+        """One has ended now; its record is complete."""
         now = time.time()
-        self._requests.appendleft((now, status, duration_s, record))
+        self._requests.appendleft((now, record))
         interval = self._interval(now)
         interval.requests += 1
         interval.tokens += record.completion_tokens or 0
         if record.fault:
             interval.failures[record.fault] += 1
-        if record.first_byte is not None and len(interval.first_text_s) < MAX_SAMPLES:
-            interval.first_text_s.append(record.first_byte - record.started)
+        if record.ttfb_s is not None and len(interval.first_text_s) < MAX_SAMPLES:
+            interval.first_text_s.append(record.ttfb_s)
 
     def figures(self, in_flight: int) -> dict[str, Any]:
         """All of it, as the page reads it. Series have one value an interval, oldest first."""
@@ -99,14 +99,14 @@ class Recent:
         return self._intervals[-1]
 
 
-def _shown(now: float, status: int, duration_s: float, record: RequestRecord) -> RecentRequest:
+def _shown(now: float, record: RequestRecord) -> RecentRequest:
     return RecentRequest(
         time=now,
-        status=status,
-        duration_s=round(duration_s, 3),
+        status=record.status,
+        duration_s=round(record.duration_s, 3),
         model=record.model,
         road=record.road,
-        first_text_s=None if record.first_byte is None else round(record.first_byte - record.started, 3),
+        first_text_s=None if record.ttfb_s is None else round(record.ttfb_s, 3),
         prompt_tokens=UNSET if record.prompt_tokens is None else record.prompt_tokens,
         completion_tokens=UNSET if record.completion_tokens is None else record.completion_tokens,
         error=record.error,

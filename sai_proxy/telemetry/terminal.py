@@ -6,7 +6,8 @@ from typing import Any
 
 from pythonjsonlogger.core import RESERVED_ATTRS
 
-from sai_proxy.telemetry.request_line import RequestLine, RequestLogRecord
+from sai_proxy.telemetry.record import RequestRecord
+from sai_proxy.telemetry.request_line import RequestLogRecord
 
 _RESERVED = frozenset(RESERVED_ATTRS)
 _GREEN, _YELLOW, _RED, _DIM, _BOLD, _PLAIN = "32", "33", "31", "2", "1", ""
@@ -46,7 +47,7 @@ class TerminalFormatter(logging.Formatter):
         line = f"{time} {level} {message} {self._paint(_DIM, shown)}".rstrip()
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
-    def _request(self, line: RequestLine, told: str | None) -> str:
+    def _request(self, line: RequestRecord, told: str | None) -> str:
         colour = _GREEN if line.status < 400 else _YELLOW if line.status < 500 else _RED
         parts = [self._paint(colour, str(line.status)), f"{line.method} {line.path}"]
         if line.model is not None:

@@ -36,7 +36,7 @@ def start_layer(aiohttp_client: Callable[[web.Application], Awaitable[Client]]) 
     ) -> Client:
         @web.middleware
         async def outside(request: web.Request, handler: Handler) -> web.StreamResponse:
-            request[RECORD] = record or RequestRecord(0)
+            request[RECORD] = record or RequestRecord(started=0)
             request[HOLDING] = Admission(max_requests=10, max_bytes=1_000_000).enter()
             key = {"litellm_params": {"metadata": {"user_api_key": body_key}}}
             request[BODY] = json.dumps(key).encode()

@@ -109,6 +109,6 @@ async def test_a_key_that_cannot_be_a_header_is_refused(start_layer: StartLayer)
 
 
 async def test_the_record_says_kind_and_source(start_layer: StartLayer) -> None:
-    record = RequestRecord(0)
+    record = RequestRecord(started=0)
     await chain(start_layer, {"x-api-key": "mine"}, record=record)
     assert record.credential == "user_key"

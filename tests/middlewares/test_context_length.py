@@ -33,7 +33,7 @@ async def test_four_characters_a_token_over_all_messages_of_a_conversation(
 
 
 async def test_the_record_has_what_was_measured(start_layer: StartLayer) -> None:
-    record = RequestRecord(0)
+    record = RequestRecord(started=0)
     client = await start_layer(
         context_length_middleware(10), answer_nothing, chat=chat_request("ab", "c"), record=record
     )

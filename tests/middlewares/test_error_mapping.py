@@ -28,7 +28,7 @@ async def test_whatever_is_raised_is_an_openai_error(
     async def fail(request: web.Request) -> web.Response:
         raise raised
 
-    record = RequestRecord(0)
+    record = RequestRecord(started=0)
     client = await start_layer(error_mapping_middleware(FailurePolicy(language="en")), fail, record=record)
     async with client.get("/") as response:
         body = await response.json()

@@ -20,7 +20,7 @@ async def test_wrapped_messages_and_parts_are_replaced(start_layer: StartLayer) 
         ChatMessage("user", (WRAPPED,)),
         ChatMessage("user", ("one", WRAPPED, "three")),
     )
-    chat, record = ChatRequest(model="m", route=Route("t"), conversations=(conversation,)), RequestRecord(0)
+    chat, record = ChatRequest(model="m", route=Route("t"), conversations=(conversation,)), RequestRecord(started=0)
     client = await start_layer(ide_unwrap_middleware(), show_parts, chat=chat, record=record)
     async with client.post("/") as response:
         assert await response.json() == [["be brief"], ["Fix it"], ["one", "Fix it", "three"]]

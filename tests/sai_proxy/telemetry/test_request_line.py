@@ -13,13 +13,16 @@ from sai_proxy.telemetry.request_line import local_time, log_request
 def written(caplog: pytest.LogCaptureFixture, record: RequestRecord, path: str = "/x") -> str:
     caplog.set_level(logging.INFO)
     caplog.clear()
-    log_request(record, logging.INFO, 12.34567, request_id="abc", method="GET", path=path, status=200)
+    record.request_id, record.method, record.path, record.status = "abc", "GET", path, 200
+    record.complete(12.34567)
+    log_request(record, logging.INFO)
     (made,) = caplog.records
     return LineFormatter().format(made)
 
 
 def test_a_line_has_what_came_up_in_its_order(caplog: pytest.LogCaptureFixture) -> None:
     record = RequestRecord(started=10, model="m", first_byte=10.5, attempts=1, sai_wait_s=0.123456, completion_tokens=5)
+    record.admitted, record.guarded, record.retries, record.told = True, True, 2, "a sentence"
     record.roles = {"user": 1}
     line = written(caplog, record)
     assert line.startswith('{"time":"')
@@ -27,7 +30,8 @@ def test_a_line_has_what_came_up_in_its_order(caplog: pytest.LogCaptureFixture) 
     assert list(told)[1:9] == ["level", "host", "logger", "message", "request_id", "method", "path", "status"]
     assert (told["level"], told["message"], told["roles"]) == ("INFO", "request", {"user": 1})
     assert (told["duration_s"], told["ttfb_s"], told["sai_wait_s"], told["tokens_per_s"]) == (2.3457, 0.5, 0.1235, 2.1)
-    assert "error" not in told
+    assert not {"error", "truncated", "call_repairs", "started", "first_byte", "told", "guarded", "retries"} & set(told)
+    assert [told[name] for name in ("attempts", "fallback", "client_disconnected")] == [1, False, False]
     assert told["unwrapped"] == 0
 
 
@@ -54,5 +58,5 @@ def test_times_are_local_and_have_their_offset(seconds: float) -> None:
 
 def test_below_its_level_nothing_is_made(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    log_request(RequestRecord(started=0), logging.DEBUG, 1, request_id=None, method="GET", path="/health", status=200)
+    log_request(RequestRecord(started=0), logging.DEBUG)
     assert caplog.records == []

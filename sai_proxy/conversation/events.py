@@ -69,6 +69,8 @@ class Completed(Struct):
 class Gathering:
     """Events of one choice, gathered into a whole."""
 
+    __slots__ = ("_arguments", "_begun", "_calls", "_texts")
+
     def __init__(self) -> None:
         self._texts: list[str] = []
         self._calls: list[ToolCall] = []

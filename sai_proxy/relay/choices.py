@@ -31,6 +31,8 @@ class Choice:
     Stop sequences and limits of length concern text: a tool call is whole, or it is none.
     """
 
+    __slots__ = ("_ended", "_index", "_ready", "_text_end", "chars", "finish_reason", "prompt_chars", "reply")
+
     def __init__(self, index: int, reply: Reply, text_end: TextEnd | None, prompt_chars: int, lead: str = "") -> None:
         self.reply = reply
         self.prompt_chars = prompt_chars
@@ -134,6 +136,8 @@ class Choices:
     read: returns index and event of the next piece of any choice; None in place of the event at its end. Must be
         called until each has ended. Cancelled calls lose nothing. Raises ProxyError.
     """
+
+    __slots__ = ("_choices", "_interleaved", "read")
 
     read: Callable[[], Coroutine[Any, Any, tuple[int, Event | None]]]
 

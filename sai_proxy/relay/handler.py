@@ -154,6 +154,23 @@ class StreamedAnswer:
     piece, the last events with the end.
     """
 
+    __slots__ = (
+        "_answer",
+        "_choices",
+        "_deadline",
+        "_demanding",
+        "_headers",
+        "_heartbeat",
+        "_opening",
+        "_pending",
+        "_policy",
+        "_record",
+        "_request",
+        "_started",
+        "_text_sent",
+        "_writer",
+    )
+
     def __init__(
         self,
         request: web.Request,

@@ -16,6 +16,8 @@ class Heartbeat:
     timeouts: those of all answers' heartbeats.
     """
 
+    __slots__ = ("_beat", "_beating", "_due", "_interval_s", "_loop", "_timeout", "_timeouts", "_writing")
+
     def __init__(self, interval_s: float, beat: Beat, timeouts: Timeouts) -> None:
         self._loop = asyncio.get_running_loop()
         self._interval_s = interval_s

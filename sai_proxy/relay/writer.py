@@ -22,6 +22,8 @@ class _Response(web.StreamResponse):
 class AnswerWriter:
     """One answer, whole or as a stream."""
 
+    __slots__ = ("_request", "response")
+
     def __init__(self, request: web.Request) -> None:
         self.response: web.StreamResponse
         self._request = request

@@ -45,6 +45,23 @@ class Exchange:
     clock, for all of it.
     """
 
+    __slots__ = (
+        "_connection",
+        "_connections",
+        "_content",
+        "_deadline",
+        "_expired",
+        "_idle",
+        "_idle_until",
+        "_loop",
+        "_timeouts",
+        "_waiting",
+        "_writing",
+        "headers",
+        "protocol",
+        "status",
+    )
+
     status: int
     headers: Mapping[str, str]
 

@@ -42,6 +42,8 @@ class AnswerReader(Protocol):
 class TextReader:
     """An answer that is text and nothing else, with what SAI's headers say of it."""
 
+    __slots__ = ("_text", "model", "usage")
+
     finish_reason = None
     held_bytes = 0
     ended = False

@@ -28,6 +28,24 @@ class SaiReply:
     inflated. Raises UpstreamProtocolError for a coding of its body that was not asked for.
     """
 
+    __slots__ = (
+        "_body",
+        "_bytes_left",
+        "_ended",
+        "_exchange",
+        "_given_bytes",
+        "_held_bytes",
+        "_hold",
+        "_idle_timeout_s",
+        "_mask",
+        "_max_bytes",
+        "_reader",
+        "_ready",
+        "_request_timeout_s",
+        "_waiting_bytes",
+        "peeked",
+    )
+
     def __init__(
         self,
         exchange: Exchange,

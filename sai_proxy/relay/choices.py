@@ -231,13 +231,21 @@ async def _ask_again(asking: Asking, chat: ChatRequest, number: int, answer: str
     return reply
 
 
-async def ask_in_turn(asking: Asking, question: Question) -> Reply:
+def ask_in_turn(asking: Asking, question: Question) -> Coroutine[Any, Any, Reply]:
     """Ask with each credential until one is not over SAI's limit.
 
     Only a 429 leads to the next one: a refused credential is final, since another identity must
     not quietly take its place. Raises what the last one tried raised; if that is a 429, too, with the
     shortest wait of all.
     """
+    upstream, credentials, record, holding, deadline = asking
+    if len(credentials) > 1:
+        return _ask_each(asking, question)
+    record.credential = credentials[0].label
+    return upstream.ask(question, credentials[0], record, deadline, holding.grow_by_answer)
+
+
+async def _ask_each(asking: Asking, question: Question) -> Reply:
     upstream, credentials, record, holding, deadline = asking
     hold = holding.grow_by_answer
     waits: list[int] = []

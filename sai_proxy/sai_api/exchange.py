@@ -6,7 +6,8 @@ public connector, its protocol and its parser are used directly, at a third of t
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
+from typing import Any
 
 import aiohttp
 from aiohttp import EMPTY_PAYLOAD, StreamReader
@@ -87,8 +88,9 @@ class Exchange:
         self._content: StreamReader = EMPTY_PAYLOAD
         self._writing: asyncio.Task[None] | None = None
 
-    async def begin(self, head: bytes, question: Question) -> None:
-        """Send the question, and return with the head of the answer. Raises ClientError, TimeoutError."""
+    async def begin(self, head: bytes, question: Question) -> "Exchange":
+        """Send the question, and return with the head of the answer. Raises ClientError, TimeoutError, in whose frames
+        is nothing of what was asked, once it has been let go."""
         protocol = self.protocol
         protocol.expect_answer()
         try:
@@ -113,6 +115,7 @@ class Exchange:
         self.status, self.headers, self._content = message.code, message.headers, content
         self._idle_until = self._loop.time() + self._timeouts.idle_s
         content.on_eof(self._end)
+        return self
 
     def _send(self, head: bytes, payload: bytes) -> None:
         transport = self.protocol.transport
@@ -234,16 +237,22 @@ class Exchanges:
         self._connect_timeout_s = connect_timeout_s
         self._timeouts = ExchangeTimeouts(idle_s)
 
-    async def ask(self, head: bytes, question: Question, attempt: Attempt, deadline: float) -> Exchange:
-        """Send a question, and return with the head of its answer. deadline: of the loop's clock, for all of it.
-        Raises ClientError, TimeoutError, in whose frames is nothing of what was asked, once it has been let go."""
+    def ask(self, head: bytes, question: Question, attempt: Attempt, deadline: float) -> Coroutine[Any, Any, Exchange]:
+        """Send a question, and return with the head of its answer; see `Exchange.begin`. deadline: of the loop's clock,
+        for all of it."""
         connection = None if attempt.fresh else self._connections.reuse()
-        attempt.reused = connection is not None
         if connection is None:
-            connection = await self._connect(deadline)
+            return self._ask_anew(head, question, attempt, deadline)
+        attempt.reused = True
+        return self._exchange(connection, attempt, deadline).begin(head, question)
+
+    async def _ask_anew(self, head: bytes, question: Question, attempt: Attempt, deadline: float) -> Exchange:
+        connection = await self._connect(deadline)
+        return await self._exchange(connection, attempt, deadline).begin(head, question)
+
+    def _exchange(self, connection: Connection, attempt: Attempt, deadline: float) -> Exchange:
         exchange = Exchange(connection, self._connections, self._loop, self._timeouts, deadline)
         attempt.protocol = exchange.protocol
-        await exchange.begin(head, question)
         return exchange
 
     async def _connect(self, deadline: float) -> Connection:

@@ -25,7 +25,7 @@ from pythonjsonlogger.core import RESERVED_ATTRS, LogData
 from pythonjsonlogger.msgspec import MsgspecFormatter
 
 from sai_proxy.telemetry.host import host_name
-from sai_proxy.telemetry.request_line import RequestLogRecord, local_time
+from sai_proxy.telemetry.request_line import RequestLogRecord, local_time, put_lines_by
 from sai_proxy.telemetry.terminal import TerminalFormatter
 
 LogFormat = Literal["auto", "text", "json"]
@@ -56,6 +56,14 @@ class RequestIdFilter(logging.Filter):
         return True
 
 
+class _ReadyLine(logging.LogRecord):
+    """A line, as a record for handlers that take nothing else."""
+
+    def __init__(self, line: str) -> None:
+        self.__dict__.update(vars(logging.makeLogRecord({})))
+        self.line = line
+
+
 class LineFormatter(MsgspecFormatter):
     """One JSON object a line: `time` (ISO 8601, local time with offset), `level`, `host`, `logger`,
     `message`, then the record's extra fields. The base class would do the same in several passes,
@@ -66,7 +74,9 @@ class LineFormatter(MsgspecFormatter):
 
     def format(self, record: logging.LogRecord) -> str:
         if isinstance(record, RequestLogRecord):
-            return record.line.as_json()
+            return record.line.as_json().decode()
+        if isinstance(record, _ReadyLine):
+            return record.line
         line: dict[str, Any] = {
             "time": local_time(record.created),
             "level": record.levelname,
@@ -97,9 +107,10 @@ class StdoutHandler(logging.StreamHandler[Any]):
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's name)
         pass
 
-    def emit_all(self, records: Sequence[logging.LogRecord]) -> None:
-        """Like `emit` for each, in one write; where others write, in as many as a pipe keeps whole."""
-        lines = [f"{self._line(record)}\n" for record in records]
+    def emit_all(self, records: Sequence[logging.LogRecord | bytes]) -> None:
+        """Like `emit` for each, or each line that is ready, in one write; where others write, in as many as a pipe
+        keeps whole."""
+        lines = [f"{r.decode() if isinstance(r, bytes) else self._line(r)}\n" for r in records]
         with contextlib.suppress(OSError, ValueError):
             for piece in _whole_writes(lines) if self._shared else ["".join(lines)]:
                 self.stream.write(piece)
@@ -157,7 +168,7 @@ class BackgroundWriter(logging.Handler):
     ) -> None:
         super().__init__()
         self.dropped = 0
-        self._records: deque[logging.LogRecord] = deque()
+        self._records: deque[logging.LogRecord | bytes] = deque()
         self._max_records = max_records
         self._stdout = stdout
         self._others = others
@@ -179,12 +190,16 @@ class BackgroundWriter(logging.Handler):
         return not self._thread.is_alive()
 
     def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno >= logging.ERROR:  # the process may not live for long
+            self._hurry.set()
+        self.put(record)
+
+    def put(self, record: logging.LogRecord | bytes) -> None:
+        """Queue a record, or a line that is ready."""
         if len(self._records) >= self._max_records:
             self.dropped += 1
             return
         self._records.append(record)
-        if record.levelno >= logging.ERROR:  # the process may not live for long
-            self._hurry.set()
         if not self._filled.is_set():  # setting it takes a lock and a system call
             self._filled.set()
 
@@ -211,13 +226,13 @@ class BackgroundWriter(logging.Handler):
             if not self._records:
                 self._idle.set()
 
-    def _write(self, records: Sequence[logging.LogRecord]) -> None:
+    def _write(self, records: Sequence[logging.LogRecord | bytes]) -> None:
         if not records:
             return
         self._stdout.emit_all(records)
         for handler in self._others:
             for record in records:
-                handler.handle(record)
+                handler.handle(_ReadyLine(record.decode()) if isinstance(record, bytes) else record)
 
 
 def configure_logging(
@@ -250,11 +265,13 @@ def configure_logging(
         logging.getLogger(ours).setLevel(logging.DEBUG if verbose else logging.INFO)
     logging.getLogger("aiohttp_retry").setLevel(logging.WARNING)  # its steps are in our own lines
 
+    put_lines_by(None if shows_text(log_format) else writer.put)
     writer.start()
     if failure is not None:
         writer.handle(_warning("no log file", log_file=log_file, problem=failure.strerror))
 
     def stop() -> bool:
+        put_lines_by(None)
         if not writer.stop():
             return False
         if writer.dropped:

@@ -119,12 +119,12 @@ class RequestRecord(Struct, kw_only=True, omit_defaults=True):
         self.started, self.admitted, self.asked_model, self.first_byte = _NONE_S, False, None, None
         self.told, self.guarded, self.retries = None, False, 0
 
-    def as_json(self) -> str:
+    def as_json(self) -> bytes:
         """The line, without its end."""
         try:
-            return _encoder.encode(self).decode()
+            return _encoder.encode(self)
         except UnicodeEncodeError:  # a lone surrogate, from odd bytes in a URL
-            return json.dumps(self.shown())
+            return json.dumps(self.shown()).encode()
 
     def shown(self) -> dict[str, Any]:
         """The line's fields by their names."""

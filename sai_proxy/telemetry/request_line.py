@@ -6,6 +6,7 @@ a sixth of what the proxy adds to a request.
 
 import logging
 import time
+from collections.abc import Callable
 from datetime import datetime
 from functools import lru_cache
 
@@ -36,6 +37,16 @@ class RequestLogRecord(logging.LogRecord):
 _PLAIN = vars(logging.makeLogRecord({"name": LOGGER, "msg": MESSAGE}))
 
 
+_put: Callable[[bytes], None] | None = None
+
+
+def put_lines_by(put: Callable[[bytes], None] | None) -> None:
+    """Give lines to `put`, ready and without their ends, from now on; with None, make them log records. As such, each
+    would pass through a dozen functions, and its request's record would stay until it is formatted."""
+    global _put
+    _put = put
+
+
 def log_request(record: RequestRecord, level: int) -> None:
     """Write the line of a request that has ended, whose record is complete."""
     if not logger.isEnabledFor(level):
@@ -47,6 +58,9 @@ def log_request(record: RequestRecord, level: int) -> None:
     record.level = logging.getLevelName(level)
     record.host = host_name()
     record.logger, record.message = LOGGER, MESSAGE
+    if _put is not None:
+        _put(record.as_json())
+        return
     logger.handle(RequestLogRecord(record, level, created, told))
 
 

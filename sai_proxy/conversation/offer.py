@@ -24,8 +24,9 @@ class Tool(Struct, frozen=True):
     grammar: str = ""
 
 
-class Toolset(Struct, frozen=True):
-    """The tools of one request, and how they bind.
+class Toolset(Struct, frozen=True, dict=True):
+    """The tools of a request, or of several that are alike, and how they bind. Who makes something of it that takes
+    long keeps it in its `__dict__`.
 
     offered: those that may be called. demand: `required` if one of them must be. parallel: whether several at once.
     deprecated: whether they came as `functions`, and calls are answered in that form.

@@ -17,6 +17,7 @@ from sai_proxy.conversation.offer import Tool, Toolset
 from sai_proxy.errors import ArrayTooLong, InvalidType, MissingParameter, UnsupportedValue
 from sai_proxy.openai_api.decoding import decode_field
 from sai_proxy.openai_api.raw import asks, check_kind, is_given
+from sai_proxy.openai_api.remembered import Remembered
 from sai_proxy.openai_api.tools import MAX_TOOLS, NO_TOOLS, NO_TOOLS_ES, WireTool, check_size, invalid, named, read_tool
 
 MAX_SHOWN, MAX_SHOWN_CHARS = 10, 50
@@ -85,6 +86,7 @@ _kind_decoder = msgspec.json.Decoder(ToolKind)
 _tool_decoder = msgspec.json.Decoder(WireTool)
 _namespace_decoder = msgspec.json.Decoder(Namespace)
 _choice_decoder = msgspec.json.Decoder(str | ResponseChoice)
+_remembered: Remembered[ResponseTools] = Remembered(max_bytes=256 * 1024, max_one=64 * 1024)
 
 
 def qualified(namespace: str, name: str) -> str:
@@ -94,6 +96,15 @@ def qualified(namespace: str, name: str) -> str:
 
 def read_response_tools(tools: Raw, choice: Raw, *, parallel: bool | None) -> ResponseTools:
     """Raises InvalidRequest."""
+    made_of = bytes(tools), bytes(choice), parallel
+    remembered = _remembered.get(made_of)
+    if remembered is None:
+        remembered = _read(tools, choice, parallel=parallel)
+        _remembered.put(made_of, len(tools) + len(choice), remembered)
+    return remembered
+
+
+def _read(tools: Raw, choice: Raw, *, parallel: bool | None) -> ResponseTools:
     check_kind(tools, "tools", "array")
     check_kind(choice, "tool_choice", "string", "object")
     offered: list[Tool] = []

@@ -15,6 +15,7 @@ from sai_proxy.conversation.offer import OutputFormat, Tool, Toolset
 from sai_proxy.errors import ArrayTooLong, InvalidType, InvalidValue, MissingParameter, UnsupportedValue
 from sai_proxy.openai_api.decoding import decode_field
 from sai_proxy.openai_api.raw import Anything, absent, asks, check_kind, is_given, kind_of
+from sai_proxy.openai_api.remembered import Remembered
 from sai_proxy.tools.validation import InvalidSchemaError, Validator
 
 MAX_TOOLS = 256
@@ -84,10 +85,20 @@ _tools_decoder = msgspec.json.Decoder(list[WireTool])
 _functions_decoder = msgspec.json.Decoder(list[WireFunction])
 _choice_decoder = msgspec.json.Decoder(str | WireChoice)
 _schema_decoder = msgspec.json.Decoder(JsonSchema)
+_remembered: Remembered[tuple[Toolset | None]] = Remembered(max_bytes=256 * 1024, max_one=64 * 1024)
 
 
 def read_toolset(tools: Raw, choice: Raw, *, parallel: bool | None, param: str = "tools") -> Toolset | None:
     """The tools that may be called, None for none. Raises InvalidRequest."""
+    made_of = bytes(tools), bytes(choice), parallel, param
+    remembered = _remembered.get(made_of)
+    if remembered is None:
+        remembered = (_read_toolset(tools, choice, parallel=parallel, param=param),)
+        _remembered.put(made_of, len(tools) + len(choice), remembered)
+    return remembered[0]
+
+
+def _read_toolset(tools: Raw, choice: Raw, *, parallel: bool | None, param: str) -> Toolset | None:
     check_kind(tools, param, "array")
     check_kind(choice, "tool_choice", "string", "object")
     offered = [read_tool(wire, f"{param}[{index}]") for index, wire in enumerate(_decoded(tools, param))]

@@ -16,6 +16,10 @@ MAX_BLOB_BYTES = 2 * MAX_KEPT_BYTES
 _LEVEL = 1
 """Of compression: text becomes a third or less, and higher levels take several times as long for a little more."""
 
+_SMALL_BYTES = 4 * 1024
+_SMALL_WINDOW_BITS, _SMALL_MEMORY_LEVEL = 12, 4
+"""A window of 4 KiB, and little else: zlib's usual 256 KiB take ten times as long to be made as to be used."""
+
 _decoder = msgspec.json.Decoder(Kept)
 
 
@@ -26,7 +30,11 @@ def size_of(kept: Kept) -> int:
 
 def encode_kept(kept: Kept) -> bytes:
     """The bytes to keep of an answer."""
-    return VERSION + zlib.compress(msgspec.json.encode(kept), _LEVEL)
+    text = msgspec.json.encode(kept)
+    if len(text) > _SMALL_BYTES:
+        return VERSION + zlib.compress(text, _LEVEL)
+    small = zlib.compressobj(_LEVEL, zlib.DEFLATED, wbits=_SMALL_WINDOW_BITS, memLevel=_SMALL_MEMORY_LEVEL)
+    return VERSION + small.compress(text) + small.flush()
 
 
 def decode_kept(blob: bytes) -> Kept | None:

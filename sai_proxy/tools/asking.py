@@ -33,6 +33,13 @@ _JSON = "Answer with one JSON %(what)s and nothing else: no explanation and no c
 
 def ask_for_tools(toolset: Toolset) -> str:
     """The instructions for calling."""
+    kept: dict[str, str] = vars(toolset)
+    if "asked" not in kept:
+        kept["asked"] = _asked(toolset)
+    return kept["asked"]
+
+
+def _asked(toolset: Toolset) -> str:
     names = [tool.name for tool in toolset.offered]
     rules = _REQUIRED % _one_of(names) if toolset.demand == "required" else _RULES
     return _ASKED % {

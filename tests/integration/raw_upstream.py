@@ -12,15 +12,17 @@ Step = bytes | float
 @dataclass
 class RawUpstream:
     """steps: what every request is answered. open: connections that are open now. heads: what was
-    received up to the end of each request's headers."""
+    received up to the end of each request's headers. accepted: how many connections there have been."""
 
     steps: Sequence[Step]
     url: str = ""
     open: set[asyncio.StreamWriter] = field(default_factory=set)
     heads: list[bytes] = field(default_factory=list)
+    accepted: int = 0
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.open.add(writer)
+        self.accepted += 1
         try:
             while head := await reader.readuntil(b"\r\n\r\n"):  # after the last request's body
                 self.heads.append(head)

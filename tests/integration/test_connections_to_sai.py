@@ -85,3 +85,17 @@ async def test_no_connection_outlives_the_server(start_proxy: StartProxy) -> Non
         await asyncio.gather(*(proxy.ask() for _ in range(3)))
         await proxy.app.cleanup()
         await until(lambda: not sai.open)
+
+
+async def test_those_that_are_idle_for_a_shorter_time_are_closed_later(
+    start_proxy: StartProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sai_proxy.sai_api.pool.KEEPALIVE_S", 0.3)
+    async with raw_upstream(0.05, SIZED + b"hello") as sai:
+        proxy = await start_proxy(SAI_URL=sai.url)
+        await asyncio.gather(proxy.ask(), proxy.ask())
+        for _ in range(3):
+            await proxy.ask()
+        await until(lambda: len(sai.open) == 1)
+        await until(lambda: not sai.open)
+        assert sai.accepted == 2

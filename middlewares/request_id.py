@@ -1,6 +1,6 @@
 """Names each request: the client's `X-Request-ID` if it is well formed, else 8 hex digits.
 
-Writes REQUEST_ID and the log's context. The response header is set by a signal of the application
+Writes REQUEST_ID, the id in RECORD, and the log's context. The response header is set by a signal of the application
 (`app.py`): a header added here, after the handler, would never reach a streamed answer.
 """
 

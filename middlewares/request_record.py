@@ -1,6 +1,6 @@
 """Keeps a record of each request; when it ends, that makes its one log line and its metrics.
 
-Writes RECORD, which every other layer fills; reads REQUEST_ID. Stands outermost, so that the status
+Writes RECORD, which every other layer fills. Stands outermost, so that the status
 it reports is the one that went out.
 """
 

@@ -2,13 +2,13 @@
 
 | key          | writer                         | readers                                     |
 |--------------|--------------------------------|---------------------------------------------|
-| REQUEST_ID   | request_id                     | request_record, app                         |
+| REQUEST_ID   | request_id                     | app                                         |
 | RECORD       | request_record                 | all layers and handlers, which fill it      |
 | HOLDING      | admission                      | request_body, auth_resolution, chat_body, relay |
 | BODY         | request_body; chat_body empties | auth_resolution, chat_body                 |
 | CREDENTIALS  | auth_resolution                | relay                                       |
 | CALLER       | auth_resolution                | answer_store, stored_responses              |
-| RECALLED     | answer_store                   | chat_body                                   |
+| RECALLED     | answer_store; chat_body empties | chat_body                                  |
 | KEEP         | answer_store                   | relay                                       |
 | CHAT_REQUEST | chat_body; ide_unwrap replaces; relay lets its text go | ide_unwrap, context_length, relay |
 | ANSWER       | chat_body, else request_body   | error_mapping, relay                        |

@@ -152,6 +152,9 @@ class ResponseAnswer:
 
     def failure(self, form: ErrorForm) -> bytes:
         """Both as an error and as a failed response: each is all that some clients look at."""
+        if self._response:  # the closing event was made, and has not gone out
+            self._sequence_number -= 1
+            self._response = b""
         told = {"type": form.type, "code": form.code or form.type, "message": form.message, "param": form.param}
         error = self._event_of({**told, "type": "error", "sequence_number": self._next(), "error": told})
         message = form.message

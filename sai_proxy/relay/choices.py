@@ -50,8 +50,10 @@ class Choice:
 
     @property
     def at_hand(self) -> bool:
-        """Whether `read` need not wait for SAI."""
-        return bool(self._ready) or self._ended or self.reply.at_hand
+        """Whether `read` need not wait for SAI. Of what is there the text's end may hold back all."""
+        return (
+            bool(self._ready) or self._ended or (self.reply.at_hand if self._text_end is None else self.reply.complete)
+        )
 
     async def read(self) -> tuple[int, Event | None]:
         """The choice's place, and its next event, None at the end. Cancelled calls lose nothing."""

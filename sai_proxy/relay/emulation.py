@@ -115,7 +115,12 @@ class EmulatedReply:
 
     @property
     def at_hand(self) -> bool:
-        return bool(self._ready or self._ended) or (self._asking is None and self._reply.at_hand)
+        return bool(self._ready or self._ended) or self.complete
+
+    @property
+    def complete(self) -> bool:
+        """As long as nothing has gone out, it may turn out that more is asked."""
+        return self._ended or (self._out and self._reply.complete)
 
     async def read(self) -> Event | None:
         while not self._ready and not self._ended:

@@ -246,9 +246,11 @@ class StreamedAnswer:
                     continue
                 running -= 1
                 self._pending += answer.finish(index, choices.finish_reason(index))
-            self._pending += answer.closing(_note_end(record, choices))
+            closing = answer.closing(_note_end(record, choices))
             if (kept := answer.kept()) is not None:
+                await self._flush()
                 await self._request[KEEP](kept)  # before its client knows that it is complete and may refer to it
+            self._pending += closing
         finally:
             choices.close()
 

@@ -31,6 +31,9 @@ MAX_HEADERS = 192
 _READ_AHEAD = 16 * 1024
 """Of an answer that its client does not read; twice as much stops the reading from SAI."""
 
+CLOSE_TIMEOUT_S = 1.0
+"""For idle connections to take their leave, which those with TLS do."""
+
 KEEPALIVE_S = 15.0
 """How long an idle connection is kept: servers and balancers keep theirs for longer."""
 
@@ -120,7 +123,7 @@ class SaiConnection(ResponseHandler):
         behind = len(seen) - end - len(_HEAD_END)
         self._chunked = b"chunked" in seen[:end].lower()
         length = _LENGTH.match(seen, 0, end + len(_HEAD_END))
-        if length is not None and int(length[1]) == behind and not self._chunked:
+        if length is not None and int(length[1]) == behind <= _READ_AHEAD and not self._chunked:
             self._receive_whole(data, behind)
             return b""
         super().data_received(data[: len(data) - behind])
@@ -233,10 +236,13 @@ class Connections:
         """No more are made, and those that are idle are closed."""
         if self._sweeping is not None:
             self._sweeping.cancel()
+        closed = [protocol.closed for connection, _ in self._idle if (protocol := connection.protocol) is not None]
         for connection, _ in self._idle:
             connection.close()
         self._idle.clear()
         await self._connector.close()
+        if waiting := [future for future in closed if future is not None]:
+            await asyncio.wait(waiting, timeout=CLOSE_TIMEOUT_S)
 
 
 class _Where(ClientRequest):

@@ -87,7 +87,11 @@ class SaiReply:
 
     @property
     def at_hand(self) -> bool:
-        return bool(self._ready or self._ended or self.peeked) or self._exchange.complete
+        return bool(self._ready or self.peeked) or self.complete
+
+    @property
+    def complete(self) -> bool:
+        return self._ended or self._reader.ended or self._exchange.complete
 
     async def read(self) -> Event | None:
         if self.peeked:

@@ -48,7 +48,12 @@ class Reply(Protocol):
 
     @property
     def at_hand(self) -> bool:
-        """Whether `read` need not wait for SAI."""
+        """Whether the next `read` need not wait for SAI."""
+        ...
+
+    @property
+    def complete(self) -> bool:
+        """Whether SAI has said all, so that no `read` will wait for it."""
         ...
 
     async def read(self) -> Event | None:

@@ -190,9 +190,9 @@ class BackgroundWriter(logging.Handler):
         return not self._thread.is_alive()
 
     def emit(self, record: logging.LogRecord) -> None:
+        self.put(record)
         if record.levelno >= logging.ERROR:  # the process may not live for long
             self._hurry.set()
-        self.put(record)
 
     def put(self, record: logging.LogRecord | bytes) -> None:
         """Queue a record, or a line that is ready."""

@@ -486,3 +486,19 @@ async def test_codex_is_told_the_size_of_the_context_and_what_the_model_can(star
     (model,) = (await proxy.get("/v1/models?client_version=0.169.0")).json["models"]
     assert (model["slug"], model["context_window"], model["supports_parallel_tool_calls"]) == ("sai-model", 12345, True)
     assert "models" not in (await proxy.get("/v1/models")).json
+
+
+async def test_an_answer_that_could_not_be_kept_in_time_is_never_told_complete(
+    start_proxy: StartProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its text goes out meanwhile; the end follows only when it is kept, since it may be referred to from then on."""
+
+    async def hang(*_: object) -> None:
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr("sai_proxy.store.answer_store.AnswerStore.keep", hang)
+    proxy = await start_proxy(REQUEST_DEADLINE="1")
+    kinds = [event["type"] for event in read_typed_events((await ask(proxy, stream=True)).text)]
+    assert "response.output_text.delta" in kinds
+    assert kinds[-1] == "response.failed"
+    assert "response.completed" not in kinds

@@ -27,7 +27,7 @@ class Text:
         self._left = pieces
         self._begin = begin
 
-    at_hand = True
+    at_hand = complete = True
 
     async def read(self) -> Event | None:
         if self._begin:
@@ -112,3 +112,11 @@ async def test_what_the_model_is_shown_again_is_bounded_and_the_first_answer_is_
     assert [len(answer) for answer in asked] == [MAX_SHOWN_CHARS]
     assert account.most > 63 * PIECE_BYTES
     assert account.held == 0
+
+
+async def test_what_may_be_asked_once_more_is_not_at_hand() -> None:
+    reply = emulated(Text(1, "word "), Account(), [], toolset=Toolset((TOOL,), "required"))
+    assert not reply.at_hand
+    assert not reply.complete
+    await read_all(reply)
+    assert reply.complete

@@ -245,12 +245,18 @@ class StreamedAnswer:
                     await self._tell(index, event)
                     continue
                 running -= 1
-                self._pending += answer.finish(index, choices.finish_reason(index))
+                finish = answer.finish(index, choices.finish_reason(index))
+                if running:
+                    self._pending += finish
             closing = answer.closing(_note_end(record, choices))
             if (kept := answer.kept()) is not None:
-                await self._flush()
+                if self._pending:
+                    await self._flush()
+                self._pending = finish
                 await self._request[KEEP](kept)  # before its client knows that it is complete and may refer to it
-            self._pending += closing
+                self._pending += closing
+            else:
+                self._pending += finish + closing
         finally:
             choices.close()
 

@@ -252,6 +252,8 @@ class StreamedAnswer:
             if (kept := answer.kept()) is not None:
                 if self._pending:
                     await self._flush()
+                if (beating := self._heartbeat.pause()) is not None:  # another's number would be out of turn
+                    await beating
                 self._pending = finish
                 await self._request[KEEP](kept)  # before its client knows that it is complete and may refer to it
                 self._pending += closing

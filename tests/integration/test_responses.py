@@ -502,3 +502,18 @@ async def test_an_answer_that_could_not_be_kept_in_time_is_never_told_complete(
     assert "response.output_text.delta" in kinds
     assert kinds[-1] == "response.failed"
     assert "response.completed" not in kinds
+
+
+async def test_no_heartbeat_comes_between_what_is_complete_and_its_being_kept(
+    start_proxy: StartProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = MemoryBlobs.write
+
+    async def slow_write(self: MemoryBlobs, key: str, value: bytes) -> None:
+        await asyncio.sleep(0.5)  # several heartbeats' time
+        await write(self, key, value)
+
+    monkeypatch.setattr(MemoryBlobs, "write", slow_write)
+    proxy = await start_proxy(HEARTBEAT_SECONDS="0.1")
+    events = read_typed_events((await ask(proxy, stream=True)).text)  # which looks at their numbers
+    assert events[-1]["type"] == "response.completed"

@@ -29,8 +29,10 @@ STREAMS = ((1, 0.0), (100, 0.0), (50, 0.02))
 """Pieces, and seconds between two of them."""
 
 STREAMS_AT_ONCE = (1, 32, 200, 1_000)
-OPEN_STREAMS = 1_000
-BODY_BYTES = (1_000, 10_000, 100_000, 1_000_000, 4_000_000)
+OPEN_STREAMS = ((1_000, 4), (5_000, 12))
+"""And in how many seconds they are all open."""
+
+BODY_BYTES = (1_000, 10_000, 100_000, 1_000_000, 4_000_000, 16_000_000)
 MESSAGES = (1, 10, 100, 1_000, 10_000)
 TOOLS = [
     {
@@ -156,17 +158,19 @@ async def pieces(report: Report, bare: Server, ours: Server, rounds: int, second
 
 
 async def memory(report: Report, bare: Server, ours: Server) -> None:
-    """Of each, when it has served some thousands; and what a stream takes that waits for SAI."""
-    report.table("Memory", "", "in all MiB", f"a stream, {OPEN_STREAMS} open, KiB")
+    """Of each, when it has served some thousands; and what streams take that wait for SAI: of memory while they do, and
+    of CPU time in all."""
+    report.table("Memory", "", "in all MiB", "streams open", "KiB each", "CPU time each, ms")
     for server in (bare, ours):
         await streams(server, 1, 0.0, 32, 2)
         before = server.rss_bytes()
-        asking = asyncio.ensure_future(streams(server, 2, 6.0, OPEN_STREAMS, 0.1))
-        await asyncio.sleep(4)
-        each = (server.rss_bytes() - before) / OPEN_STREAMS
-        await asking
-        report.row(server.name, f"{before / 2**20:.0f}", f"{each / 1024:.1f}")
-        report.figures[f"memory, {server.name}"] = {"bytes": before, "stream": each}
+        for count, seconds in OPEN_STREAMS:
+            asking = asyncio.ensure_future(streams(server, 2, seconds + 2.0, count, 0.1))
+            await asyncio.sleep(seconds)
+            each = (server.rss_bytes() - before) / count
+            cpu_s = (await asking).cpu_s
+            report.row(server.name, f"{before / 2**20:.0f}", count, f"{each / 1024:.1f}", f"{cpu_s * 1e3:.2f}")
+            report.figures[f"memory, {server.name}, {count}"] = {"bytes": before, "stream": each}
 
 
 async def growth(report: Report, bare: Server, ours: Server, folder: Path, seconds: float) -> None:
@@ -219,6 +223,7 @@ async def bench(*, rounds: int = ROUNDS, seconds: float = SECONDS, only: str = "
     report = Report()
     # Everything is on but what would end the long requests: they are measured, too.
     large = {"CONTEXT_LIMIT_TOKENS": "100000000", "MAX_BUFFERED_BYTES": str(2**30)}
+    many = {"MAX_CONCURRENT_REQUESTS": "10000", "MAX_CONNECTIONS": "10000"}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         async with nginx(folder) as sai, streaming_sai() as stream:
@@ -230,7 +235,7 @@ async def bench(*, rounds: int = ROUNDS, seconds: float = SECONDS, only: str = "
             async with relay(stream.url) as bare, proxy(stream.url, folder) as ours:
                 if only in ("", "pieces"):
                     await pieces(report, bare, ours, max(rounds - 2, 1), seconds)
-            async with relay(stream.url) as bare, proxy(stream.url, folder) as ours:
+            async with relay(stream.url) as bare, proxy(stream.url, folder, SERVER_CORE, **many) as ours:
                 if only in ("", "memory"):
                     await memory(report, bare, ours)
             if only in ("", "starts"):

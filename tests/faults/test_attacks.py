@@ -9,7 +9,7 @@ from tests.faults.arena import Attack, measure
 from tests.faults.attacks import ATTACKS
 
 MOST_MIB = 250
-LONGEST_MS = 3_000
+LONGEST_MS = 1_500
 
 
 def marked(attack: Attack) -> object:

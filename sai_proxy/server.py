@@ -46,6 +46,10 @@ an idle connection, so that they, not this server, decide."""
 MIN_FLUSH_S = 1.0
 """For last events to reach their clients."""
 
+READ_AHEAD_BYTES = 64 * 1024
+"""Of a body, before its client has to wait. Also bounds how many chunks are parsed in one turn of the loop (one for
+16 of these bytes): aiohttp's default let a body in chunks of one byte keep all others waiting for 40 ms."""
+
 LINGERING_TIME_S = 5
 """How long the rest of a refused body is read away, so that its client gets to read the refusal."""
 
@@ -318,6 +322,7 @@ async def serve(
             access_log=None,
             keepalive_timeout=KEEPALIVE_TIMEOUT_S,
             lingering_time=LINGERING_TIME_S,
+            read_bufsize=READ_AHEAD_BYTES,
             max_line_size=MAX_HEADER_BYTES,
             max_field_size=MAX_HEADER_BYTES,
             auto_decompress=False,  # compressed bodies are refused, not inflated

@@ -57,6 +57,7 @@ async def _read_as_it_comes(
             while piece := await request.content.readany():
                 _admit(len(piece), len(body) + len(piece), holding, max_bytes)
                 body += piece
+                await asyncio.sleep(0)  # what has been parsed meanwhile would not make this wait, nor let others run
     except TimeoutError as exc:
         raise errors.BodyTimeout({"seconds": f"{timeout_s:g}"}) from exc
     finally:

@@ -56,7 +56,7 @@ class Choice:
         )
 
     async def read(self) -> tuple[int, Event | None]:
-        """The choice's place, and its next event, None at the end. Cancelled calls lose nothing."""
+        """The choice's place, and its next event, None at the end."""
         ready, text_end = self._ready, self._text_end
         while not ready:
             if self._ended:
@@ -136,7 +136,7 @@ class Choices:
     """All choices of an answer that SAI has begun.
 
     read: returns index and event of the next piece of any choice; None in place of the event at its end. Must be
-        called until each has ended. Cancelled calls lose nothing. Raises ProxyError.
+        called until each has ended. Raises ProxyError.
     """
 
     __slots__ = ("_choices", "_interleaved", "read")

@@ -4,7 +4,6 @@ not done what was demanded and nothing has gone out yet.
 What reads, checks and words is pure and stands in `tools`; here is only the waiting.
 """
 
-import asyncio
 import logging
 import sys
 from collections import deque
@@ -79,7 +78,7 @@ class EmulatedReply:
         self._earlier = Usage(0, 0)
         self._ready: deque[Event] = deque()
         self._ended = False
-        self._asking: asyncio.Future[Reply] | None = None
+        self._to_demand: str | None = None
         self._asked_again = False
         self._begin()
 
@@ -124,8 +123,8 @@ class EmulatedReply:
 
     async def read(self) -> Event | None:
         while not self._ready and not self._ended:
-            if self._asking is not None:
-                await self._replace(self._asking)
+            if self._to_demand is not None:
+                await self._replace(self._to_demand)
             piece = await self._reply.read()
             if piece is None:
                 self._end()
@@ -141,9 +140,6 @@ class EmulatedReply:
         return event
 
     def close(self) -> None:
-        if self._asking is not None:
-            self._asking.cancel()
-            self._asking.add_done_callback(_close_late)
         self._reply.close()
 
     def _keep(self, piece: str) -> None:
@@ -157,10 +153,11 @@ class EmulatedReply:
         self._hold(-self._kept_bytes)
         self._kept_bytes = 0
 
-    async def _replace(self, asking: "asyncio.Future[Reply]") -> None:
-        """Go on with the second reply. A cancelled call, as by a heartbeat, does not ask a third time."""
-        reply = await asyncio.shield(asking)
-        self._earlier, self._asking = self._reply.usage, None
+    async def _replace(self, demand: str) -> None:
+        """Ask once more, and go on with that reply. demand: in words for the model."""
+        self._to_demand = None
+        reply = await self._ask_again(self._said, demand)
+        self._earlier = self._reply.usage
         self._reply.close()
         self._reply = reply
         self._let_go()
@@ -237,7 +234,7 @@ class EmulatedReply:
         self._asked_again = True
         self._record.second_asks += 1
         logger.info("asking the model once more", extra={"reason": type(final).__name__ if final else "misread"})
-        self._asking = asyncio.ensure_future(self._ask_again(self._said, demand))
+        self._to_demand = demand
 
     def _failure(self) -> tuple[errors.ProxyError | None, str] | None:
         """What the answer lacks: as an error, unless it may go out as it is, and as words for the model."""
@@ -292,12 +289,6 @@ class EmulatedReply:
 
 def _counted(forms: dict[str, int] | None, form: str) -> dict[str, int]:
     return {**(forms or {}), form: (forms or {}).get(form, 0) + 1}
-
-
-def _close_late(asking: "asyncio.Future[Reply]") -> None:
-    """A second reply that came when nobody waited any more."""
-    if not asking.cancelled() and asking.exception() is None:
-        asking.result().close()
 
 
 def _sum(first: int | None, second: int | None) -> int | None:

@@ -61,11 +61,10 @@ class Attempt:
 class SaiConnection(ResponseHandler):
     """aiohttp's client protocol, made strict: what comes behind an answer touches neither it nor the next one.
 
-    received: whether any byte has arrived since the last request was sent. used: whether there was one before.
+    received: whether any byte has arrived since the last request was sent.
     """
 
     received = False
-    used = False
     _poll: "select.poll | None" = None
     _before_answer = 0
     _body_bytes = 0

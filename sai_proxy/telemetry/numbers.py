@@ -6,7 +6,6 @@ proxy adds to it. All of these are used by the event loop's thread alone. Severa
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from itertools import accumulate
 from typing import Literal
 
@@ -131,15 +130,6 @@ class Gauge:
 
     def add(self, by: float) -> None:
         self._values[()] += by
-
-    @contextmanager
-    def one_more(self) -> Iterator[None]:
-        """One more while the context lasts."""
-        self._values[()] += 1
-        try:
-            yield
-        finally:
-            self._values[()] -= 1
 
     def rows(self) -> Rows:
         if self._read is not None:

@@ -56,10 +56,13 @@ async def test_what_comes_behind_an_answer_is_nobodys(start_proxy: StartProxy, a
         assert (len(sai.heads), sai.accepted) == (3, 3)
 
 
-async def test_the_last_used_comes_first_and_idle_ones_are_closed(
-    start_proxy: StartProxy, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def brief_keepalive(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sai_proxy.sai_api.pool.KEEPALIVE_S", 0.3)
+
+
+@pytest.mark.usefixtures("brief_keepalive")
+async def test_the_last_used_comes_first_and_idle_ones_are_closed(start_proxy: StartProxy) -> None:
     async with raw_upstream(0.05, SIZED + b"hello") as sai:
         proxy = await start_proxy(SAI_URL=sai.url)
         await asyncio.gather(*(proxy.ask() for _ in range(4)))
@@ -90,10 +93,8 @@ async def test_no_connection_outlives_the_server(start_proxy: StartProxy) -> Non
         await until(lambda: not sai.open)
 
 
-async def test_those_that_are_idle_for_a_shorter_time_are_closed_later(
-    start_proxy: StartProxy, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("sai_proxy.sai_api.pool.KEEPALIVE_S", 0.3)
+@pytest.mark.usefixtures("brief_keepalive")
+async def test_those_that_are_idle_for_a_shorter_time_are_closed_later(start_proxy: StartProxy) -> None:
     async with raw_upstream(0.05, SIZED + b"hello") as sai:
         proxy = await start_proxy(SAI_URL=sai.url)
         await asyncio.gather(proxy.ask(), proxy.ask())

@@ -51,11 +51,12 @@ def test_a_gauge_is_read_when_somebody_asks() -> None:
     numbers, there = Numbers({}), [1.0]
     numbers.gauge("g", "Read.").read_by(lambda: there[0])
     running = numbers.gauge("r", "Running.")
-    with running.one_more():
-        there[0] = 7
-        assert b"\ng 7.0\n" in told(numbers)
-        assert b"\nr 1.0\n" in told(numbers)
-    assert b"\nr 0.0\n" in told(numbers)
+    running.add(2)
+    there[0] = 7
+    assert b"\ng 7.0\n" in told(numbers)
+    assert b"\nr 2.0\n" in told(numbers)
+    running.add(-1)
+    assert b"\nr 1.0\n" in told(numbers)
 
 
 def of_one(counted: int, there: float) -> Numbers:

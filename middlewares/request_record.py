@@ -1,11 +1,10 @@
-"""Keeps a record of each request; when it ends, that makes its one log line and its metrics.
+"""Keeps a record of each request, of which its one log line and its metrics are made when it has ended.
 
 Writes RECORD, which every other layer fills. Stands outermost, so that the status
 it reports is the one that went out.
 """
 
 import asyncio
-import logging
 from collections.abc import Sequence
 from time import monotonic
 
@@ -14,27 +13,14 @@ from aiohttp.typedefs import Handler, Middleware
 
 from sai_proxy.http.client_address import Network, client_address
 from sai_proxy.keys import RECORD
-from sai_proxy.telemetry.metrics import Metrics
-from sai_proxy.telemetry.recent import Recent
-from sai_proxy.telemetry.record import CLIENT_CLOSED_REQUEST, CLIENT_STALLED, PROBES, RequestRecord
-from sai_proxy.telemetry.request_line import log_request
+from sai_proxy.telemetry.accounts import Accounts
+from sai_proxy.telemetry.record import CLIENT_CLOSED_REQUEST, CLIENT_STALLED, RequestRecord
 
 MAX_USER_AGENT_CHARS = 200
 
 
-def request_record_middleware(
-    metrics: Metrics, trusted_proxies: Sequence[Network] = (), recent: Recent | None = None
-) -> Middleware:
-    """recent: where the home page looks. trusted_proxies: networks of proxies whose word counts about the client's
-    address. Health probes and scrapes are logged at DEBUG: eight replicas' would bury the rest."""
-
-    def end(request: web.Request, record: RequestRecord, status: int, now: float) -> None:
-        metrics.observe(record, route=route_of(request), status=status, duration_s=now - record.started)
-        record.method, record.path, record.status = request.method, request.path, status
-        record.complete(now)
-        if recent is not None and record.admitted:
-            recent.add(record)
-        log_request(record, logging.DEBUG if status == 200 and record.path.startswith(PROBES) else logging.INFO)
+def request_record_middleware(accounts: Accounts, trusted_proxies: Sequence[Network] = ()) -> Middleware:
+    """trusted_proxies: networks of proxies whose word counts about the client's address."""
 
     @web.middleware
     async def request_record(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -54,7 +40,9 @@ def request_record_middleware(
             status = response.status
             return response
         finally:
-            end(request, record, status, monotonic())
+            record.ended, record.status = monotonic(), status
+            record.method, record.path, record.route = request.method, request.path, route_of(request)
+            accounts.add(record)
 
     return request_record
 

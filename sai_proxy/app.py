@@ -21,7 +21,7 @@ from sai_proxy.http.home_page import add_home_page
 from sai_proxy.http.ids import answer_stamp, secret_stamp
 from sai_proxy.http.memory_pressure import is_short_of_memory, memory_limit, return_freed_memory
 from sai_proxy.http.pages import add_pages, welcome_body
-from sai_proxy.keys import ADMISSION, LIFECYCLE, LINK, METRICS, REQUEST_ID, STORE, UPSTREAM
+from sai_proxy.keys import ACCOUNTS, ADMISSION, LIFECYCLE, LINK, METRICS, REQUEST_ID, STORE, UPSTREAM
 from sai_proxy.openai_api.endpoints import Endpoint, chat_completions, completions
 from sai_proxy.openai_api.failures import FailurePolicy
 from sai_proxy.openai_api.fields import route_of
@@ -35,10 +35,10 @@ from sai_proxy.sai_api.roads import make_roads
 from sai_proxy.sai_api.sockets import tls_setting
 from sai_proxy.store.opening import open_store
 from sai_proxy.stored_responses import delete_response, get_response, list_input_items
+from sai_proxy.telemetry.accounts import Accounts
 from sai_proxy.telemetry.loop_lag import watch_loop_lag
-from sai_proxy.telemetry.metrics import CONTENT_TYPE, Metrics
+from sai_proxy.telemetry.metrics import CONTENT_TYPE
 from sai_proxy.telemetry.numbers import Snapshot
-from sai_proxy.telemetry.recent import Recent
 from sai_proxy.telemetry.tracing import Tracing
 from sai_proxy.workers.link import Link, SharedBlobs, Unreachable
 
@@ -58,10 +58,10 @@ def create_app(
 ) -> web.Application:
     """answer_headers: put on every answer that does not set them itself. tracing: None for none. link: to the parent
     process, where this is one of several workers."""
-    policy, metrics, recent = failure_policy(settings), Metrics(), Recent()
+    policy, accounts = failure_policy(settings), Accounts()
     app = web.Application(
         middlewares=[  # outermost first; these wrap everything, unknown URLs included
-            middlewares.request_record_middleware(metrics, settings.trusted_proxies, recent),
+            middlewares.request_record_middleware(accounts, settings.trusted_proxies),
             *([middlewares.request_tracing_middleware(tracing)] if tracing else []),
             middlewares.request_id_middleware(),
             middlewares.error_mapping_middleware(policy),
@@ -71,7 +71,8 @@ def create_app(
         app.middlewares.append(middlewares.cors_middleware())
         app.on_response_prepare.append(middlewares.cors_headers(settings.cors_origins))
     lifecycle = app[LIFECYCLE] = Lifecycle()
-    app[METRICS] = metrics
+    app[ACCOUNTS] = accounts
+    metrics = app[METRICS] = accounts.metrics
     if link is not None:
         app[LINK] = link
     admission = app[ADMISSION] = make_admission(settings)
@@ -82,6 +83,7 @@ def create_app(
     metrics.held_bytes.read_by(lambda: admission.held)
     app.cleanup_ctx.append(_sai(settings, tracing))
     app.cleanup_ctx.append(_loop_watch)
+    app.on_cleanup.append(_settle_accounts)
     app.on_response_prepare.append(_finish_headers(answer_headers or {}, lifecycle))
 
     answer = answer_handler(
@@ -115,7 +117,7 @@ def create_app(
         app,
         welcome_body(),
         server=lambda: {"demo": demo, "models": listed_models(settings.models, settings.context_limit_tokens)},
-        figures=lambda: recent.figures(admission.requests),
+        figures=lambda: accounts.figures(admission.requests),
         access_tokens=settings.access_tokens,
     )
     app.router.add_get("/health", _health)
@@ -246,6 +248,10 @@ async def _loop_watch(app: web.Application) -> AsyncIterator[None]:
     yield
     watching.cancel()
     memory.cancel()
+
+
+async def _settle_accounts(app: web.Application) -> None:
+    app[ACCOUNTS].settle()
 
 
 async def _watch_memory(admission: Admission) -> None:

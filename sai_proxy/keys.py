@@ -30,6 +30,7 @@ from sai_proxy.openai_api.answer_format import AnswerFormat
 from sai_proxy.openai_api.kept_responses import Kept, Recalled
 from sai_proxy.sai_api.upstream import Upstream
 from sai_proxy.store.answer_store import AnswerStore
+from sai_proxy.telemetry.accounts import Accounts
 from sai_proxy.telemetry.metrics import Metrics
 from sai_proxy.telemetry.record import RequestRecord
 from sai_proxy.workers.link import Link
@@ -52,6 +53,7 @@ CONTENT: frozenset[object] = frozenset({BODY, RECALLED, KEEP, CHAT_REQUEST, ANSW
 UPSTREAM: web.AppKey[Upstream] = web.AppKey("UPSTREAM")
 ADMISSION = web.AppKey("ADMISSION", Admission)
 STORE = web.AppKey("STORE", AnswerStore)
+ACCOUNTS = web.AppKey("ACCOUNTS", Accounts)
 METRICS = web.AppKey("METRICS", Metrics)
 LIFECYCLE = web.AppKey("LIFECYCLE", Lifecycle)
 LINK = web.AppKey("LINK", Link)

@@ -20,7 +20,7 @@ from sai_proxy.http.draining import Lifecycle
 from sai_proxy.http.error_responses import SERVER_NAME, error_response, from_http_exception
 from sai_proxy.http.half_close import INTERIM_RESPONSE, LATER_PROBES_S, PROBE_PAUSES_S, HalfCloseProbe
 from sai_proxy.http.ids import random_hex
-from sai_proxy.keys import ADMISSION, LIFECYCLE
+from sai_proxy.keys import ACCOUNTS, ADMISSION, LIFECYCLE
 from sai_proxy.openai_api.error_body import error_body
 from sai_proxy.openai_api.failures import FailurePolicy
 from sai_proxy.sai_api.sockets import bytes_on_the_way, enable_tcp_keepalive, keep_little_in_the_kernel
@@ -379,6 +379,7 @@ async def serve_until_stopped(
                 "second signal, ending at once",
                 extra={"signal": received.name, "cut_answers": app[LIFECYCLE].answering},
             )
+            app[ACCOUNTS].settle()
             for handler in logging.getLogger().handlers:
                 handler.flush()
             signal.signal(received, signal.SIG_DFL)

@@ -25,7 +25,7 @@ from aiohttp import web
 from sai_proxy.app import create_app, failure_policy
 from sai_proxy.configuration.environment import read_settings
 from sai_proxy.http.draining import Lifecycle
-from sai_proxy.keys import LIFECYCLE
+from sai_proxy.keys import ACCOUNTS, LIFECYCLE
 from sai_proxy.server import serve
 from sai_proxy.simulator import Simulator
 from sai_proxy.telemetry.request_line import RequestLogRecord
@@ -57,8 +57,10 @@ def fields_of(record: logging.LogRecord) -> dict[str, Any]:
     return record.line.shown() if isinstance(record, RequestLogRecord) else vars(record)
 
 
-def request_lines(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
-    """The log lines of requests."""
+def request_lines(caplog: pytest.LogCaptureFixture, *proxies: "Proxy") -> list[dict[str, Any]]:
+    """The log lines of requests: of all that have ended at these."""
+    for proxy in proxies:
+        proxy.app[ACCOUNTS].settle()
     return [fields_of(record) for record in caplog.records if isinstance(record, RequestLogRecord)]
 
 

@@ -57,7 +57,7 @@ class RequestIdFilter(logging.Filter):
 
 
 class _ReadyLine(logging.LogRecord):
-    """A line, as a record for handlers that take nothing else."""
+    """Lines, as a record for handlers that take nothing else."""
 
     def __init__(self, line: str) -> None:
         self.__dict__.update(vars(logging.makeLogRecord({})))
@@ -108,8 +108,10 @@ class StdoutHandler(logging.StreamHandler[Any]):
         pass
 
     def emit_all(self, records: Sequence[logging.LogRecord | bytes]) -> None:
-        """Like `emit` for each, or each line that is ready, in one write; where others write, in as many as a pipe
+        """Like `emit` for each, or for the lines that are ready, in one write; where others write, in as many as a pipe
         keeps whole."""
+        if self._shared:
+            records = [one for r in records for one in (r.split(b"\n") if isinstance(r, bytes) else (r,))]
         lines = [f"{r.decode() if isinstance(r, bytes) else self._line(r)}\n" for r in records]
         with contextlib.suppress(OSError, ValueError):
             for piece in _whole_writes(lines) if self._shared else ["".join(lines)]:
@@ -158,7 +160,7 @@ class FileHandler(RotatingFileHandler):
 
 
 class BackgroundWriter(logging.Handler):
-    """Queues records for a thread that writes them, and counts those for which there was no room.
+    """Queues records for a thread that writes them, and counts the lines for which there was no room.
 
     If the output is stuck, neither logging nor the process' end waits for it.
     """
@@ -170,6 +172,7 @@ class BackgroundWriter(logging.Handler):
         self.dropped = 0
         self._records: deque[logging.LogRecord | bytes] = deque()
         self._max_records = max_records
+        self._queued = self._taken = 0  # lines, since the beginning
         self._stdout = stdout
         self._others = others
         self._filled = threading.Event()
@@ -190,15 +193,22 @@ class BackgroundWriter(logging.Handler):
         return not self._thread.is_alive()
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.put(record)
+        self._put(record, 1)
         if record.levelno >= logging.ERROR:  # the process may not live for long
             self._hurry.set()
 
-    def put(self, record: logging.LogRecord | bytes) -> None:
-        """Queue a record, or a line that is ready."""
-        if len(self._records) >= self._max_records:
-            self.dropped += 1
+    def put_lines(self, lines: Sequence[bytes]) -> None:
+        """Queue lines that are ready, to be written at once."""
+        assert self.lock is not None
+        with self.lock:
+            self._put(b"\n".join(lines), len(lines))
+        self._hurry.set()
+
+    def _put(self, record: logging.LogRecord | bytes, lines: int) -> None:
+        if self._queued - self._taken >= self._max_records:
+            self.dropped += lines
             return
+        self._queued += lines
         self._records.append(record)
         if not self._filled.is_set():  # setting it takes a lock and a system call
             self._filled.set()
@@ -220,6 +230,7 @@ class BackgroundWriter(logging.Handler):
             self._hurry.clear()
             self._filled.clear()  # before writing, so that a line from now on wakes this thread again
             records = [self._records.popleft() for _ in range(len(self._records))]
+            self._taken += sum(r.count(b"\n") + 1 if isinstance(r, bytes) else 1 for r in records)
             with contextlib.suppress(Exception):  # a handler's fault must not end all logging
                 self._write(records)
             del records  # their exceptions hold what they went through
@@ -265,7 +276,7 @@ def configure_logging(
         logging.getLogger(ours).setLevel(logging.DEBUG if verbose else logging.INFO)
     logging.getLogger("aiohttp_retry").setLevel(logging.WARNING)  # its steps are in our own lines
 
-    put_lines_by(None if shows_text(log_format) else writer.put)
+    put_lines_by(None if shows_text(log_format) else writer.put_lines)
     writer.start()
     if failure is not None:
         writer.handle(_warning("no log file", log_file=log_file, problem=failure.strerror))

@@ -111,10 +111,10 @@ class Metrics:
         self.registry = CollectorRegistry()
         self.registry.register(numbers)
 
-    def observe(self, record: RequestRecord, *, route: str, status: int, duration_s: float) -> None:
-        """Count a request that has ended. route: its template. status: 499 for a client that left."""
-        model = record.model or ""
-        self.requests.add(route, str(status), model, record.error or "none", record.fault or "none")
+    def observe(self, record: RequestRecord) -> None:
+        """Count a request that has ended."""
+        route, model, duration_s = record.route, record.model or "", record.ended - record.started
+        self.requests.add(route, str(record.status), model, record.error or "none", record.fault or "none")
         if record.error:
             self.failures.add(record.error, record.fault or "none")
         if record.client_disconnected:
@@ -134,7 +134,7 @@ class Metrics:
             self.tokens.add(model, "input", estimated, by=record.prompt_tokens)
             self.tokens.add(model, "output", estimated, by=record.completion_tokens)
             if record.stream and record.first_byte is not None and record.completion_tokens > 1:
-                after_first_s = record.started + duration_s - record.first_byte
+                after_first_s = record.ended - record.first_byte
                 self.per_token.observe(after_first_s / (record.completion_tokens - 1), route, model)
         if record.retries:
             self.retries.add(by=record.retries)

@@ -184,9 +184,11 @@ _PROCESS_KINDS: Mapping[str, Kind] = {
 
 
 class Numbers(Collector):
-    """All of a process' numbers, and what the system knows of it. info: labels of what does not change."""
+    """All of a process' numbers, and what the system knows of it. info: labels of what does not change.
+    before_reading: brings them up to date."""
 
     def __init__(self, info: dict[str, str]) -> None:
+        self.before_reading: Callable[[], None] = lambda: None
         self._info = info
         self._process = ProcessCollector(registry=None)
         self.families: list[Counter | Gauge | Histogram] = []
@@ -205,6 +207,7 @@ class Numbers(Collector):
 
     def snapshot(self) -> Snapshot:
         """All of them as they are now."""
+        self.before_reading()
         families = {family.name: FamilySnapshot(family.kind, list(family.rows().items())) for family in self.families}
         for metric in self._process.collect():
             kind = _PROCESS_KINDS.get(metric.name, "gauge")

@@ -51,11 +51,10 @@ class Recent:
         self._requests: deque[tuple[float, RequestRecord]] = deque(maxlen=MAX_REQUESTS)
         self._intervals: deque[Interval] = deque(maxlen=INTERVALS)
 
-    def add(self, record: RequestRecord) -> None:
-        """One has ended now; its record is complete."""
-        now = time.time()
-        self._requests.appendleft((now, record))
-        interval = self._interval(now)
+    def add(self, record: RequestRecord, ended: float) -> None:
+        """One has ended, in Unix seconds; its record is complete."""
+        self._requests.appendleft((ended, record))
+        interval = self._interval(ended)
         interval.requests += 1
         interval.tokens += record.completion_tokens or 0
         if record.fault:

@@ -42,7 +42,8 @@ class RequestRecord(Struct, kw_only=True, omit_defaults=True):
     upload_s, sai_wait_s: spent waiting for the request's body, and for SAI.
 
     Of the others, which are gone when the line is written:
-    started, first_byte: when it arrived, and SAI's first text. admitted: whether it was let in, to a model.
+    started, first_byte, ended: when it arrived, SAI's first text did, and all was over. route: the template of its URL,
+        of which there are few. admitted: whether it was let in, to a model.
     asked_model: as the body says, if it was refused before that was looked at. told: what the client was told of a
         failure. guarded: the guard answered. retries: attempts that repeated an earlier one.
     """
@@ -93,6 +94,8 @@ class RequestRecord(Struct, kw_only=True, omit_defaults=True):
     tokens_per_s: float | None = None
 
     started: float = _NONE_S
+    ended: float = _NONE_S
+    route: str = ""
     admitted: bool = False
     asked_model: str | None = None
     first_byte: float | None = None
@@ -100,9 +103,9 @@ class RequestRecord(Struct, kw_only=True, omit_defaults=True):
     guarded: bool = False
     retries: int = 0
 
-    def complete(self, now: float) -> None:
-        """The request has ended: fill in what follows from the rest. now: of the same clock."""
-        duration, completion = now - self.started, self.completion_tokens
+    def complete(self) -> None:
+        """The request has ended: fill in what follows from the rest."""
+        duration, completion = self.ended - self.started, self.completion_tokens
         if self.model is None:
             self.model = self.asked_model
         self.duration_s = _rounded(duration)
@@ -116,7 +119,8 @@ class RequestRecord(Struct, kw_only=True, omit_defaults=True):
 
     def forget_all_else(self) -> None:
         """All that is not written; what is nothing is left out."""
-        self.started, self.admitted, self.asked_model, self.first_byte = _NONE_S, False, None, None
+        self.started, self.ended, self.route, self.first_byte = _NONE_S, _NONE_S, "", None
+        self.admitted, self.asked_model = False, None
         self.told, self.guarded, self.retries = None, False, 0
 
     def as_json(self) -> bytes:

@@ -5,8 +5,7 @@ a sixth of what the proxy adds to a request.
 """
 
 import logging
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import lru_cache
 
@@ -37,31 +36,40 @@ class RequestLogRecord(logging.LogRecord):
 _PLAIN = vars(logging.makeLogRecord({"name": LOGGER, "msg": MESSAGE}))
 
 
-_put: Callable[[bytes], None] | None = None
+PutLines = Callable[[Sequence[bytes]], None]
+"""Takes lines that are ready, without their ends."""
+
+_put: PutLines | None = None
 
 
-def put_lines_by(put: Callable[[bytes], None] | None) -> None:
-    """Give lines to `put`, ready and without their ends, from now on; with None, make them log records. As such, each
-    would pass through a dozen functions, and its request's record would stay until it is formatted."""
+def put_lines_by(put: PutLines | None) -> None:
+    """Give lines to `put` from now on; with None, make them log records. As such, each would pass through a dozen
+    functions, and its request's record would stay until it is formatted."""
     global _put
     _put = put
 
 
-def log_request(record: RequestRecord, level: int) -> None:
-    """Write the line of a request that has ended, whose record is complete."""
+def put_lines(lines: Sequence[bytes]) -> None:
+    """Write lines that `log_request` has made."""
+    if lines and _put is not None:
+        _put(lines)
+
+
+def log_request(record: RequestRecord, level: int, ended: float) -> bytes | None:
+    """Write the line of a request whose record is complete, or return it, for `put_lines` to write some at once.
+    ended: when the request has, in Unix seconds."""
     if not logger.isEnabledFor(level):
-        return
-    created = time.time()
+        return None
     told = record.told
     record.forget_all_else()
-    record.time = local_time(created)
+    record.time = local_time(ended)
     record.level = logging.getLevelName(level)
     record.host = host_name()
     record.logger, record.message = LOGGER, MESSAGE
     if _put is not None:
-        _put(record.as_json())
-        return
-    logger.handle(RequestLogRecord(record, level, created, told))
+        return record.as_json()
+    logger.handle(RequestLogRecord(record, level, ended, told))
+    return None
 
 
 def local_time(created: float) -> str:

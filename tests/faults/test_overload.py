@@ -51,7 +51,7 @@ async def test_what_is_too_much_is_refused_at_once_while_health_answers(
         assert (await proxy.get(path)).status == 200
     metrics = (await proxy.get("/metrics")).text
     assert "sai_proxy_requests_in_flight 5.0" in metrics
-    lines = lines_of(caplog)
+    lines = lines_of(caplog)  # the metrics have had all of them made
     durations = sorted(line["duration_s"] for line in lines if line["status"] == 503)
     assert len(durations) == 50
     assert durations[25] < 0.5, "seconds: nothing was waited for"

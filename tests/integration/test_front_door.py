@@ -248,7 +248,7 @@ async def test_the_log_says_who_asks_and_never_their_key(
     for key in (USER_KEY, USER_KEY, "b3RoZXIta2V5"):
         await proxy.ask(headers={"Authorization": f"Bearer {key}", **agent})
     await proxy.ask(headers=agent)
-    lines = request_lines(caplog)
+    lines = request_lines(caplog, proxy)
     assert {line["client"] for line in lines} == {"203.0.113.7"}
     assert all(line["user_agent"].startswith("GitKraken/9") and len(line["user_agent"]) == 200 for line in lines)
     mine, again, other = (line["key_id"] for line in lines[:3])
@@ -259,7 +259,7 @@ async def test_the_log_says_who_asks_and_never_their_key(
     assert SYSTEM_KEY not in str(lines)
     restarted = await start_proxy(KEY_ID_SALT="salt")
     await restarted.ask(headers={"Authorization": f"Bearer {USER_KEY}"})
-    assert request_lines(caplog)[-1]["key_id"] == mine, "so that usage adds up over replicas and restarts"
+    assert request_lines(caplog, restarted)[-1]["key_id"] == mine, "so that usage adds up over replicas and restarts"
 
 
 async def test_a_refused_request_carries_what_is_known(
@@ -268,7 +268,7 @@ async def test_a_refused_request_carries_what_is_known(
     caplog.set_level("INFO")
     proxy = await start_proxy(ACCESS_TOKENS="token")
     assert (await proxy.ask(stream=True)).status == 401
-    line = request_lines(caplog)[-1]
+    line = request_lines(caplog, proxy)[-1]
     assert (line["model"], line["stream"], line["error"]) == ("sai-model", True, "invalid_api_key")
     counted = [
         line for line in (await proxy.get("/metrics")).text.splitlines() if line.startswith("sai_proxy_requests")

@@ -85,7 +85,7 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = Recent()
     for number in range(5_000):
         now += 1
-        seen.add(RequestRecord(status=200, model="m", ttfb_s=float(number % 100) / 100, completion_tokens=15))
+        seen.add(RequestRecord(status=200, model="m", ttfb_s=float(number % 100) / 100, completion_tokens=15), now)
     figures = seen.figures(3)
     assert len(figures["recent"]) == recent.MAX_REQUESTS
     assert len(figures["series"]["time"]) == recent.INTERVALS

@@ -167,7 +167,7 @@ async def test_tools_that_nobody_here_runs_are_in_the_log_line(
     caplog.set_level("INFO")
     proxy = await start_proxy()
     assert (await ask(proxy, tools=[{"type": "web_search"}])).status == 200
-    (line,) = request_lines(caplog)
+    (line,) = request_lines(caplog, proxy)
     assert line["left_out_tools"] == ["web_search"]
 
 

@@ -236,3 +236,38 @@ def test_lines_that_go_where_others_write_go_in_pieces_that_stay_whole() -> None
     assert all(text.endswith("\n") for text in written)
     assert all(len(text.encode()) <= select.PIPE_BUF or text.count("\n") == 1 for text in written)
     assert len(written) < 100
+
+
+def test_ready_lines_are_written_at_once_and_bounded_by_their_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "GATHER_S", 3600)
+    output = io.StringIO()
+    handler = BackgroundWriter(StdoutHandler(output), max_records=3)
+    handler.put_lines([b"a", b"b"])
+    handler.put_lines([b"c", b"d"])
+    handler.put_lines([b"e", b"f"])
+    handler.handle(record("line"))
+    assert handler.dropped == 3
+    handler.start()
+    handler.flush()
+    assert output.getvalue() == "a\nb\nc\nd\n"
+    handler.put_lines([b"g"])
+    handler.flush()
+    assert handler.stop()
+    assert output.getvalue() == "a\nb\nc\nd\ng\n"
+
+
+def test_ready_lines_go_in_pieces_that_stay_whole_where_others_write() -> None:
+    written: list[str] = []
+
+    class Output(io.StringIO):
+        def write(self, text: str) -> int:
+            written.append(text)
+            return len(text)
+
+    letters = [bytes([letter]) * (select.PIPE_BUF // 2 - 10) for letter in b"abcde"]
+    handler = BackgroundWriter(StdoutHandler(Output(), shared=True))
+    handler.put_lines([*letters, "\N{LINE SEPARATOR}".encode()])
+    handler.start()
+    assert handler.stop()
+    assert all(len(piece.encode()) <= select.PIPE_BUF and piece.endswith("\n") for piece in written)
+    assert "".join(written).split("\n") == [*(line.decode() for line in letters), "\N{LINE SEPARATOR}", ""]

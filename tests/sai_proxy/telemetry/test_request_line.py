@@ -14,8 +14,9 @@ def written(caplog: pytest.LogCaptureFixture, record: RequestRecord, path: str =
     caplog.set_level(logging.INFO)
     caplog.clear()
     record.request_id, record.method, record.path, record.status = "abc", "GET", path, 200
-    record.complete(12.34567)
-    log_request(record, logging.INFO)
+    record.ended = 12.34567
+    record.complete()
+    assert log_request(record, logging.INFO, 1_790_000_000.5) is None
     (made,) = caplog.records
     return LineFormatter().format(made)
 
@@ -30,7 +31,9 @@ def test_a_line_has_what_came_up_in_its_order(caplog: pytest.LogCaptureFixture) 
     assert list(told)[1:9] == ["level", "host", "logger", "message", "request_id", "method", "path", "status"]
     assert (told["level"], told["message"], told["roles"]) == ("INFO", "request", {"user": 1})
     assert (told["duration_s"], told["ttfb_s"], told["sai_wait_s"], told["tokens_per_s"]) == (2.3457, 0.5, 0.1235, 2.1)
-    assert not {"error", "truncated", "call_repairs", "started", "first_byte", "told", "guarded", "retries"} & set(told)
+    assert datetime.fromisoformat(told["time"]).timestamp() == 1_790_000_000.5
+    assert not {"error", "truncated", "call_repairs"} & set(told)
+    assert not {"started", "ended", "route", "first_byte", "told", "guarded", "retries"} & set(told)
     assert [told[name] for name in ("attempts", "fallback", "client_disconnected")] == [1, False, False]
     assert told["unwrapped"] == 0
 
@@ -58,5 +61,5 @@ def test_times_are_local_and_have_their_offset(seconds: float) -> None:
 
 def test_below_its_level_nothing_is_made(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    log_request(RequestRecord(started=0), logging.DEBUG)
+    assert log_request(RequestRecord(started=0), logging.DEBUG, 0) is None
     assert caplog.records == []

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Coroutine, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -24,36 +24,66 @@ logger = logging.getLogger(__name__)
 
 
 class Choice:
-    """One choice's events as they come, and how it ended.
+    """One choice's events as they come, and how it ended: all of an answer, or one of its `Choices`, whose members it
+    has.
 
     index: its place among the choices. text_end: where its text ends, None where SAI ends it. prompt_chars: length of
     what was asked. lead: text that goes before SAI's and counts towards no limit.
     Stop sequences and limits of length concern text: a tool call is whole, or it is none.
     """
 
-    __slots__ = ("_ended", "_index", "_ready", "_text_end", "chars", "finish_reason", "prompt_chars", "reply")
+    __slots__ = ("_ended", "_finish_reason", "_index", "_prompt_chars", "_ready", "_reply", "_text_end", "chars")
 
     def __init__(self, index: int, reply: Reply, text_end: TextEnd | None, prompt_chars: int, lead: str = "") -> None:
-        self.reply = reply
-        self.prompt_chars = prompt_chars
+        self._reply = reply
+        self._prompt_chars = prompt_chars
         self.chars = 0
-        self.finish_reason = "stop"
+        self._finish_reason = "stop"
         self._index = index
         self._text_end = text_end
         self._ready: deque[Event] = deque([lead] if lead else [])
         self._ended = False
 
+    def __len__(self) -> int:
+        return 1
+
     @property
-    def cut(self) -> bool:
+    def model(self) -> str | None:
+        return self._reply.model
+
+    def finish_reason(self, index: int = 0) -> str:  # noqa: ARG002
+        return self._finish_reason
+
+    def usage(self) -> tuple[int, int, bool]:
+        return complete_usage(self._reply.usage, self._prompt_chars, self.chars, cut=self._cut)
+
+    def close(self) -> None:
+        self._reply.close()
+
+    @property
+    def _cut(self) -> bool:
         """Whether SAI had, or would have had, more to say."""
         return self._text_end is not None and self._text_end.finish_reason is not None
 
     @property
     def at_hand(self) -> bool:
         """Whether `read` need not wait for SAI. Of what is there the text's end may hold back all."""
-        return (
-            bool(self._ready) or self._ended or (self.reply.at_hand if self._text_end is None else self.reply.complete)
-        )
+        if self._ready or self._ended:
+            return True
+        return self._reply.at_hand if self._text_end is None else self._reply.complete
+
+    def rest(self) -> list[Event] | None:
+        """All that is left, if SAI has said all and it is short; None if it has to be read. Raises as `read` does."""
+        if self._ready or self._ended or self._text_end is not None or (events := self._reply.rest()) is None:
+            return None
+        for event in events:
+            if isinstance(event, str):
+                self.chars += len(event)
+            else:
+                self._step(event)
+        self._ready.clear()
+        self._end()
+        return events
 
     async def read(self) -> tuple[int, Event | None]:
         """The choice's place, and its next event, None at the end."""
@@ -61,7 +91,7 @@ class Choice:
         while not ready:
             if self._ended:
                 return self._index, None
-            received = await self.reply.read()
+            received = await self._reply.read()
             if isinstance(received, str):
                 if text_end is None:
                     self.chars += len(received)
@@ -77,8 +107,8 @@ class Choice:
         if self._text_end is not None:
             self._text(self._text_end.end())
         self._ended = True
-        if not self.cut and self.reply.finish_reason is not None:
-            self.finish_reason = self.reply.finish_reason
+        if not self._cut and self._reply.finish_reason is not None:
+            self._finish_reason = self._reply.finish_reason
         if not self.chars:
             logger.warning("SAI answered with no text")
 
@@ -88,16 +118,16 @@ class Choice:
             self._ready.append(text)
         if self._text_end is not None and self._text_end.finish_reason is not None:
             self._ended = True
-            self.finish_reason = self._text_end.finish_reason
-            self.reply.close()  # SAI need not go on
+            self._finish_reason = self._text_end.finish_reason
+            self._reply.close()  # SAI need not go on
 
     def _step(self, event: CallBegin | CallArguments | CallEnd) -> None:
         if isinstance(event, CallBegin):
             if self._text_end is not None:
                 self._text(self._text_end.end())
-                if self.cut:
+                if self._cut:
                     return
-            self.finish_reason = "tool_calls"
+            self._finish_reason = "tool_calls"
         elif isinstance(event, CallArguments):
             self.chars += len(event.text)
         self._ready.append(event)
@@ -133,7 +163,7 @@ class Interleaved:
 
 
 class Choices:
-    """All choices of an answer that SAI has begun.
+    """Several choices of an answer that SAI has begun.
 
     read: returns index and event of the next piece of any choice; None in place of the event at its end. Must be
         called until each has ended. Raises ProxyError.
@@ -141,27 +171,26 @@ class Choices:
 
     __slots__ = ("_choices", "_interleaved", "read")
 
-    read: Callable[[], Coroutine[Any, Any, tuple[int, Event | None]]]
+    at_hand = False
+    """Nobody asks."""
 
     def __init__(self, choices: list[Choice]) -> None:
         self._choices = choices
-        self._interleaved = Interleaved(choices) if len(choices) > 1 else None
-        self.read = choices[0].read if self._interleaved is None else self._interleaved.read
+        self._interleaved = Interleaved(choices)
+        self.read = self._interleaved.read
 
     def __len__(self) -> int:
         return len(self._choices)
 
-    @property
-    def at_hand(self) -> bool:
-        """Whether `read` need not wait for SAI; of several choices nobody asks."""
-        return self._interleaved is None and self._choices[0].at_hand
+    def rest(self) -> None:
+        """They have to be read: each is told of when it comes."""
 
     @property
     def model(self) -> str | None:
-        return self._choices[0].reply.model
+        return self._choices[0].model
 
     def finish_reason(self, index: int) -> str:
-        return self._choices[index].finish_reason
+        return self._choices[index].finish_reason()
 
     def usage(self) -> tuple[int, int, bool]:
         """Prompt and completion tokens of all calls, and whether any is an estimate. Of a text that
@@ -169,17 +198,16 @@ class Choices:
         prompt = completion = 0
         estimated = False
         for choice in self._choices:
-            counts = complete_usage(choice.reply.usage, choice.prompt_chars, choice.chars, cut=choice.cut)
-            prompt += counts[0]
-            completion += counts[1]
-            estimated = estimated or counts[2]
+            asked, answered, is_estimate = choice.usage()
+            prompt += asked
+            completion += answered
+            estimated = estimated or is_estimate
         return prompt, completion, estimated
 
     def close(self) -> None:
-        if self._interleaved is not None:
-            self._interleaved.close()
+        self._interleaved.close()
         for choice in self._choices:
-            choice.reply.close()
+            choice.close()
 
 
 class Asking(NamedTuple):
@@ -194,7 +222,7 @@ class Asking(NamedTuple):
 
 async def open_choices(
     asking: Asking, questions: Sequence[Question], chat: ChatRequest, demand: Demand | None
-) -> Choices:
+) -> Choice | Choices:
     """Ask SAI for every choice at once, as many for each question. If one is refused, so is the request.
 
     demand: what is wanted beside text of a road that only writes text, None for nothing.
@@ -216,7 +244,7 @@ async def open_choices(
             reply = EmulatedReply(reply, demand, again, asking.record, asking.holding.grow_by_answer)
         text_end = TextEnd(chat.stops, chat.max_chars) if chat.stops or chat.max_chars is not None else None
         choices.append(Choice(index, reply, text_end, asked[index].chars, chat.echo_of(index)))
-    return Choices(choices)
+    return choices[0] if len(choices) == 1 else Choices(choices)
 
 
 async def _ask_again(asking: Asking, chat: ChatRequest, number: int, answer: str, demanded: str) -> Reply:

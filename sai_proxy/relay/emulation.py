@@ -121,6 +121,9 @@ class EmulatedReply:
         """As long as nothing has gone out, it may turn out that more is asked."""
         return self._ended or (self._out and self._reply.complete)
 
+    def rest(self) -> None:
+        """It has to be read: whether more is asked turns out on the way."""
+
     async def read(self) -> Event | None:
         while not self._ready and not self._ended:
             if self._to_demand is not None:

@@ -23,7 +23,7 @@ from sai_proxy.openai_api import event_stream
 from sai_proxy.openai_api.answer_format import written
 from sai_proxy.openai_api.failures import FailurePolicy
 from sai_proxy.openai_api.usage import UsageBody, usage_body
-from sai_proxy.relay.choices import Asking, Choices, open_choices
+from sai_proxy.relay.choices import Asking, Choice, Choices, open_choices
 from sai_proxy.relay.emulation import demand_of
 from sai_proxy.relay.heartbeat import Heartbeat
 from sai_proxy.relay.writer import AnswerWriter
@@ -61,7 +61,7 @@ def answer_handler(policy: FailurePolicy, lifecycle: Lifecycle, *, heartbeat_s: 
     return answer
 
 
-async def _ask(request: web.Request, deadline: float) -> Choices:
+async def _ask(request: web.Request, deadline: float, running: Running) -> Choice | Choices:
     """Make SAI's questions of the request, let go of what they are made of, ask them, and let go of them."""
     chat, upstream, holding = request[CHAT_REQUEST], request.app[UPSTREAM], request[HOLDING]
     credentials = usable_credentials(request[CREDENTIALS], chat.route.can.credentials)
@@ -82,6 +82,7 @@ async def _ask(request: web.Request, deadline: float) -> Choices:
     holding.settle(kept + payloads)
     try:
         asking = Asking(upstream, credentials, request[RECORD], holding, deadline)
+        await running.catch_up()
         return await open_choices(asking, questions, chat, demand)
     finally:
         for question in questions:
@@ -111,7 +112,7 @@ async def _whole_answer(request: web.Request, deadline: float, running: Running)
     with running:
         asked = monotonic()
         try:
-            choices = await _ask(request, deadline)
+            choices = await _ask(request, deadline, running)
             gathered = await _gathered(choices, record, holding)
         finally:
             record.sai_wait_s += monotonic() - asked
@@ -119,6 +120,7 @@ async def _whole_answer(request: web.Request, deadline: float, running: Running)
         usage = _note_end(record, choices)
         body = answer.whole([one.complete(choices.finish_reason(index)) for index, one in enumerate(gathered)], usage)
         holding.settle(len(body))
+        await running.catch_up()
         if (kept := answer.kept()) is not None:
             await request[KEEP](kept)  # before its client knows that it is complete and may refer to it
         writer = AnswerWriter(request)
@@ -126,20 +128,28 @@ async def _whole_answer(request: web.Request, deadline: float, running: Running)
     return writer.response
 
 
-async def _gathered(choices: Choices, record: RequestRecord, holding: Holding) -> list[Gathering]:
+async def _gathered(choices: Choice | Choices, record: RequestRecord, holding: Holding) -> list[Gathering]:
     """All events of all choices, held within what is admitted."""
     gathered = [Gathering() for _ in range(len(choices))]
-    running = len(gathered)
+    left = len(gathered)
+
+    def take(index: int, event: Event) -> None:
+        if record.first_byte is None:
+            record.first_byte = monotonic()
+        _hold(holding, event, times=2)  # again when they are joined
+        gathered[index].add(event)
+
     try:
-        while running:
+        if (rest := choices.rest()) is not None:
+            for one in rest:
+                take(0, one)
+            left = 0
+        while left:
             index, event = await choices.read()
             if event is None:
-                running -= 1
-                continue
-            if record.first_byte is None:
-                record.first_byte = monotonic()
-            _hold(holding, event, times=2)  # again when they are joined
-            gathered[index].add(event)
+                left -= 1
+            else:
+                take(index, event)
     finally:
         choices.close()
     return gathered
@@ -199,7 +209,7 @@ class StreamedAnswer:
         streams.add(1)
         try:
             with running:
-                await self._relay()
+                await self._relay(running)
                 running.end_deadline()
                 await self._end()
         except errors.ProxyError as exc:
@@ -218,12 +228,12 @@ class StreamedAnswer:
             await self._heartbeat.stop()
         return self._writer.response
 
-    async def _relay(self) -> None:
+    async def _relay(self, running: Running) -> None:
         """All of it; what did not have to wait for anything is pending in the end."""
         record, answer = self._record, self._answer
         asked = monotonic()
         try:
-            choices = await _ask(self._request, self._deadline)
+            choices = await _ask(self._request, self._deadline, running)
         finally:
             record.sai_wait_s += monotonic() - asked
         try:
@@ -232,8 +242,12 @@ class StreamedAnswer:
             self._headers = _headers(event_stream.HEADERS, record)
             if not (self._demanding or choices.at_hand):
                 self._heartbeat.soon()  # nothing is there that could go out with it
-            running = len(choices)
-            while running:
+            left = len(choices)
+            if (rest := choices.rest()) is not None:
+                for one in rest:
+                    await self._tell(0, one)
+                finish, left = answer.finish(0, choices.finish_reason(0)), 0
+            while left:
                 if self._pending and not (choices.at_hand and len(self._pending) < WRITTEN_CHARS):
                     await self._flush()
                 asked = monotonic()
@@ -244,10 +258,11 @@ class StreamedAnswer:
                 if event is not None:
                     await self._tell(index, event)
                     continue
-                running -= 1
+                left -= 1
                 finish = answer.finish(index, choices.finish_reason(index))
-                if running:
+                if left:
                     self._pending += finish
+            await running.catch_up()
             closing = answer.closing(_note_end(record, choices))
             if (kept := answer.kept()) is not None:
                 if self._pending:
@@ -339,7 +354,7 @@ def _hold(holding: Holding, event: Event, times: int) -> None:
         holding.grow_by_answer(times * size)
 
 
-def _note_end(record: RequestRecord, choices: Choices) -> UsageBody:
+def _note_end(record: RequestRecord, choices: Choice | Choices) -> UsageBody:
     prompt, completion, estimated = choices.usage()
     record.prompt_tokens, record.completion_tokens, record.usage_estimated = prompt, completion, estimated
     record.sai_model = choices.model

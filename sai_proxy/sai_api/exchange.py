@@ -151,6 +151,13 @@ class Exchange:
             return data
         return data if content.is_eof() else None
 
+    def all_at_hand(self, most: int) -> bytes | None:
+        """The rest of the answer, if it is here to its end and not longer than that. Raises as `at_hand` does."""
+        content = self._content
+        if not content.is_eof() or content.total_bytes > most:
+            return None
+        return content.read_nowait(-1)
+
     async def receive(self, most: int) -> bytes:
         """The next bytes to arrive, at most so many; none at the end. Raises ClientError, TimeoutError."""
         self._wait()

@@ -33,6 +33,7 @@ class SaiReply:
         "_bytes_left",
         "_ended",
         "_exchange",
+        "_failure",
         "_given_bytes",
         "_held_bytes",
         "_hold",
@@ -72,6 +73,7 @@ class SaiReply:
         self._max_bytes = self._bytes_left = max_bytes
         self.peeked = ""
         self._ended = False
+        self._failure: errors.ProxyError | None = None
 
     @property
     def model(self) -> str | None:
@@ -92,6 +94,30 @@ class SaiReply:
     @property
     def complete(self) -> bool:
         return self._ended or self._reader.ended or self._exchange.complete
+
+    def rest(self) -> list[Event] | None:
+        if self._ready or self.peeked or self._ended or self._body is not None:
+            return None
+        try:
+            data = self._exchange.all_at_hand(PIECE_BYTES)
+        except (TimeoutError, aiohttp.ClientError):
+            return None  # `read` says why, and what has arrived before
+        if data is None or len(data) > self._bytes_left:
+            return None
+        self._ended = True
+        try:
+            events = self._reader.feed(data)
+            try:
+                return events + self._reader.end()
+            except errors.ProxyError as exc:
+                if not events:
+                    raise
+                self._failure = exc.with_traceback(None)  # first goes what has come
+        except errors.ProxyError as exc:
+            self._mask_detail(exc)
+            raise
+        self._ready.extend(events)
+        return None
 
     async def read(self) -> Event | None:
         if self.peeked:
@@ -120,16 +146,26 @@ class SaiReply:
                         body.end()
                     self._finish()
         except errors.ProxyError as exc:
-            if exc.detail:
-                exc.detail = self._mask(exc.detail)
+            self._mask_detail(exc)
             raise
         event = ready.popleft() if ready else None
+        if event is None and self._failure is not None:
+            failure, self._failure = self._failure, None
+            self._mask_detail(failure)
+            try:
+                raise failure
+            finally:
+                del failure  # whose frames are these
         if self._waiting_bytes:
             self._given_bytes = _large(event)
             self._waiting_bytes -= self._given_bytes
         if self._held_bytes:
             self._account()
         return event
+
+    def _mask_detail(self, exc: errors.ProxyError) -> None:
+        if exc.detail:
+            exc.detail = self._mask(exc.detail)
 
     def _take(self, data: bytes) -> None:
         inflated = data if self._body is None else self._body.feed(data)

@@ -56,10 +56,13 @@ class Reply(Protocol):
         """Whether SAI has said all, so that no `read` will wait for it."""
         ...
 
+    def rest(self) -> list[Event] | None:
+        """All that is left, if SAI has said all and it is short; None if it has to be read. Raises as `read` does."""
+        ...
+
     async def read(self) -> Event | None:
         """The next piece of text, or the next step of a tool call, as soon as SAI sends it; None at the end.
 
-        A cancelled call loses nothing: the next one goes on where it was.
         Raises ProxyError for an answer that is cut off, malformed, too long, or too slow.
         """
         ...

@@ -374,7 +374,7 @@ async def test_log_and_metrics_carry_the_road(proxy: Proxy, caplog: pytest.LogCa
     caplog.set_level("INFO")
     for road in MODELS:
         await ask(proxy, road)
-    lines = request_lines(caplog)
+    lines = request_lines(caplog, proxy)
     assert [(line["model"], line["road"]) for line in lines] == [(name, road) for road, name in NAMES.items()]
     metrics = (await proxy.get("/metrics")).text
     assert 'sai_proxy_models{model="vivo",road="stream"} 1.0' in metrics
@@ -393,6 +393,20 @@ async def test_what_a_document_keeps_back_is_accounted_for(start_proxy: StartPro
         error = answer.error if answer.status != 200 else answer.events[-1]["error"]
         assert error["code"] == "upstream_answer_too_long"
         assert proxy.app[ADMISSION].held == 0
+
+
+@pytest.mark.parametrize("error", ["event: error\ndata: {}\n\n", ""], ids=["an error", "no end"])
+async def test_what_came_before_a_failure_reaches_the_client_even_if_all_came_at_once(error: str) -> None:
+    text = 'event: outputtextdelta\ndata: {"delta":"so far"}\n\n'
+
+    async def answer(_: web.Request) -> web.StreamResponse:
+        return web.Response(text=text + error, content_type="text/event-stream")
+
+    async with played_sai(answer) as url, running_proxy(url, **ALL) as proxy:
+        *chunks, last = (await ask(proxy, "stream", stream=True)).events
+        assert content_of(chunks) == "so far"
+        assert set(last) == {"error"}
+        assert (await ask(proxy, "stream")).status == 502
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -424,7 +438,7 @@ async def test_a_credential_that_sai_echoes_reaches_neither_log_nor_client(
         answered = await proxy.ask(model=NAMES[road], headers=headers, stream=stream)
     assert "error" in answered.text
     assert secret not in answered.text
-    lines = request_lines(caplog)
+    lines = request_lines(caplog, proxy)
     assert len(lines) == 1
     assert all(secret not in repr(fields_of(record)) for record in caplog.records)
 

@@ -5,7 +5,7 @@ import pytest
 from sai_proxy.conversation.chat import Usage
 from sai_proxy.conversation.events import Event
 from sai_proxy.conversation.stop_sequences import TextEnd
-from sai_proxy.relay.choices import Choice, Choices
+from sai_proxy.relay.choices import Choice
 
 
 class Arrived:
@@ -22,6 +22,9 @@ class Arrived:
     def at_hand(self) -> bool:
         return bool(self._events) or self.complete
 
+    def rest(self) -> list[Event] | None:
+        return None
+
     async def read(self) -> Event | None:
         if not self._events and not self.complete:
             raise AssertionError("it would wait here")
@@ -31,7 +34,7 @@ class Arrived:
         pass
 
 
-async def read_what_is_at_hand(choices: Choices) -> list[Event]:
+async def read_what_is_at_hand(choices: Choice) -> list[Event]:
     found: list[Event] = []
     while choices.at_hand:
         _, event = await choices.read()
@@ -48,11 +51,11 @@ async def read_what_is_at_hand(choices: Choices) -> list[Event]:
 )
 async def test_nothing_is_at_hand_that_may_be_held_back(text_end: TextEnd | None, found: list[Any]) -> None:
     """A stream writes what it has before it waits: `Hello ` must not stay while `wor` may begin a stop sequence."""
-    choices = Choices([Choice(0, Arrived("Hello ", "wor", complete=False), text_end, 1)])
+    choices = Choice(0, Arrived("Hello ", "wor", complete=False), text_end, 1)
     assert await read_what_is_at_hand(choices) == found
 
 
 async def test_all_of_a_complete_answer_is_at_hand() -> None:
-    choices = Choices([Choice(0, Arrived("Hello ", "wor", complete=True), TextEnd(("world",)), 1)])
+    choices = Choice(0, Arrived("Hello ", "wor", complete=True), TextEnd(("world",)), 1)
     assert await read_what_is_at_hand(choices) == ["Hello ", "wor"]
     assert choices.finish_reason(0) == "stop"

@@ -29,6 +29,9 @@ class Text:
 
     at_hand = complete = True
 
+    def rest(self) -> None:
+        pass
+
     async def read(self) -> Event | None:
         if self._begin:
             begin, self._begin = self._begin, ""

@@ -23,7 +23,7 @@ from sai_proxy.http.ids import random_hex
 from sai_proxy.keys import ACCOUNTS, ADMISSION, LIFECYCLE
 from sai_proxy.openai_api.error_body import error_body
 from sai_proxy.openai_api.failures import FailurePolicy
-from sai_proxy.sai_api.sockets import bytes_on_the_way, enable_tcp_keepalive, keep_little_in_the_kernel
+from sai_proxy.sai_api.sockets import ResumesIfPaused, bytes_on_the_way, enable_tcp_keepalive, keep_little_in_the_kernel
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ LINGERING_TIME_S = 5
 """How long the rest of a refused body is read away, so that its client gets to read the refusal."""
 
 
-class ProxyProtocol(HalfCloseProbe, RequestHandler):
+class ProxyProtocol(HalfCloseProbe, ResumesIfPaused, RequestHandler):
     """One connection, with what aiohttp does not bound: how many there are, how long a request's head may
     be in all, and how long a client may let what is written to it wait.
 

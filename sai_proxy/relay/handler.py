@@ -41,6 +41,12 @@ REPETITIONS = 6
 """How often an answer's text is there at the end of a stream that repeats it: in pieces, joined, and as JSON in its
 last events."""
 
+ESCAPED_TIMES = 6
+"""How many bytes a code point takes at most, escaped in JSON."""
+
+NOT_WEIGHED_BYTES = 8 * 1024
+"""A text that takes no more counts as the most that it may take: to weigh it would cost more than that is worth."""
+
 WHOLE_HEADERS = {"Content-Type": "application/json"}
 
 
@@ -350,7 +356,9 @@ def _hold(holding: Holding, event: Event, times: int) -> None:
     """Account for an event's text, as many times as it will be there."""
     if isinstance(event, str | CallArguments):
         text = event if isinstance(event, str) else event.text
-        size = max(sys.getsizeof(text), len(msgspec.json.encode(text)))  # escaped, it may take six times as much
+        size = ESCAPED_TIMES * len(text)
+        if size > NOT_WEIGHED_BYTES:
+            size = max(sys.getsizeof(text), len(msgspec.json.encode(text)))
         holding.grow_by_answer(times * size)
 
 

@@ -18,6 +18,8 @@ from aiohttp.client_reqrep import ClientRequest, ConnectionKey
 from aiohttp.connector import Connection
 from yarl import URL
 
+from sai_proxy.sai_api.sockets import ResumesIfPaused
+
 MAX_BEFORE_ANSWER_BYTES = 300 * 1024
 """Heads, interim responses' included: SAI could send them without end."""
 
@@ -58,7 +60,7 @@ class Attempt:
         return self.reused and self.protocol is not None and not self.protocol.received
 
 
-class SaiConnection(ResponseHandler):
+class SaiConnection(ResumesIfPaused, ResponseHandler):
     """aiohttp's client protocol, made strict: what comes behind an answer touches neither it nor the next one.
 
     received: whether any byte has arrived since the last request was sent.

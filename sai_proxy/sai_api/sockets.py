@@ -1,4 +1,4 @@
-"""What the sockets to SAI, and to clients, are set to."""
+"""What the sockets to SAI, and to clients, are set to, and how they are read."""
 
 import fcntl
 import socket
@@ -7,8 +7,21 @@ import sys
 import termios
 from typing import Any
 
+from aiohttp.base_protocol import BaseProtocol
+
 TCP_KEEPALIVE_S = 60
 MAX_UNSENT_BYTES = 128 * 1024
+
+
+class ResumesIfPaused(BaseProtocol):
+    """aiohttp's readers want to go on after each read, and have the parser look at what it has kept, of which there is
+    none unless reading was paused."""
+
+    __slots__ = ()
+
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        if self._reading_paused:
+            super().resume_reading(resume_parser)
 
 
 def make_socket(address: Any) -> socket.socket:

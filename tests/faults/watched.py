@@ -13,8 +13,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from sai_proxy.keys import ADMISSION, METRICS
+from sai_proxy.keys import ACCOUNTS, ADMISSION, METRICS
 from sai_proxy.simulator import Simulator
+from sai_proxy.telemetry.accounts import Accounts
 from tests.faults.played_sai import PlayedSai
 from tests.support import Answer, Proxy, check_schema, content_of, fields_of, running_proxy, until
 
@@ -23,14 +24,22 @@ PATIENCE_S = 20
 
 
 class Lines(logging.Handler):
-    """What has been logged."""
+    """What has been logged, and what is to be said of requests that have ended. accounts: theirs."""
+
+    accounts: Accounts | None = None
 
     def __init__(self) -> None:
         super().__init__()
-        self.records: list[logging.LogRecord] = []
+        self._records: list[logging.LogRecord] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.records.append(record)
+        self._records.append(record)
+
+    @property
+    def records(self) -> list[logging.LogRecord]:
+        if self.accounts is not None:
+            self.accounts.settle()
+        return self._records
 
     def of(self, message: str) -> list[dict[str, Any]]:
         """The fields of all lines with this message."""
@@ -173,6 +182,7 @@ async def watched_proxy(sai: PlayedSai | Simulator | str, **changes: str) -> Asy
         logger.setLevel(logging.INFO)
     try:
         async with running_proxy(sai if isinstance(sai, str) else sai.url, **changes) as proxy:
+            lines.accounts = proxy.app[ACCOUNTS]
             watched = Watched(proxy, lines)
             yield watched
             await watched.at_rest()

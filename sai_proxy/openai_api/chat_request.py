@@ -88,7 +88,7 @@ class ChatCompletionRequest(Struct, kw_only=True):
     litellm_params: LiteLlmParams | None = None
 
 
-_IGNORED = ignored_names(CHAT_PARAMETERS)
+_ignored = Rarely(ChatCompletionRequest(model="", messages=[]), ignored_names(CHAT_PARAMETERS))
 _KINDS = {
     "object": ("logit_bias", "audio", "web_search_options", "prediction", "moderation", "metadata"),
     "array": ("modalities",),
@@ -135,7 +135,7 @@ def read_chat_request(wire: ChatCompletionRequest, routes: Mapping[str, Route]) 
         toolset=toolset,
         output=read_output(wire.response_format),
         tools_json=bytes(wire.tools).decode() if toolset is not None and asks(wire.tools) else None,
-        ignored=read_ignored(wire, _IGNORED, route),
+        ignored=read_ignored(wire, _ignored, route),
     )
 
 

@@ -17,6 +17,7 @@ from sai_proxy.openai_api.fields import (
     ChoiceCount,
     LiteLlmParams,
     Penalty,
+    Rarely,
     StreamOptions,
     Temperature,
     TokenLimit,
@@ -78,7 +79,7 @@ class CompletionRequest(Struct, kw_only=True):
     litellm_params: LiteLlmParams | None = None
 
 
-_IGNORED = ignored_names(COMPLETION_PARAMETERS)
+_ignored = Rarely(CompletionRequest(model="", prompt=Raw()), ignored_names(COMPLETION_PARAMETERS))
 _decoder = msgspec.json.Decoder(CompletionRequest)
 _prompt_decoder: "msgspec.json.Decoder[str | list[str]]" = msgspec.json.Decoder(str | list[str])
 _TOKENS = re.compile(rb"\[\s*[-\d\[]")
@@ -114,7 +115,7 @@ def read_completion_request(wire: CompletionRequest, routes: Mapping[str, Route]
         sampling=read_sampling(wire, wire.max_tokens, route),
         echoes=tuple(prompts) if wire.echo else (),
         text_param="prompt",
-        ignored=read_ignored(wire, _IGNORED, route),
+        ignored=read_ignored(wire, _ignored, route),
     )
 
 

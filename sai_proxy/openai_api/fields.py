@@ -109,9 +109,10 @@ def read_sampling(wire: object, max_tokens: int | None, route: Route) -> dict[st
     return {name: value for name, value in wished.items() if value is not None and name in route.can.sampling}
 
 
-def read_ignored(wire: object, names: tuple[str, ...], route: Route) -> tuple[str, ...]:
+def read_ignored(wire: object, ignored: "Rarely", route: Route) -> tuple[str, ...]:
     """Names of fields that were sent and that nobody has a place for."""
-    return tuple(name for name in names if name not in route.can.sampling and is_sent(wire, name))
+    sent = ignored.sent_in(wire)
+    return tuple(name for name in sent if name not in route.can.sampling and is_sent(wire, name)) if sent else ()
 
 
 MAX_KEY_LENGTH = 2 * MAX_COOKIE_CHARS
@@ -143,12 +144,17 @@ class Rarely:
 
     def __init__(self, request: object, names: Iterable[str]) -> None:
         """request: one without any of them."""
-        self._values = attrgetter(*names)
+        self._names = tuple(names)
+        self._values = attrgetter(*self._names)
         self._absent = self._values(request)
 
-    def sent_in(self, request: object) -> bool:
-        """Whether any of them is there; null counts as absent, where it is decoded."""
-        return bool(self._values(request) != self._absent)
+    def sent_in(self, request: object) -> list[str]:
+        """Those that are there; null counts as absent, where it is decoded."""
+        values = self._values(request)
+        if values == self._absent:
+            return []
+        seen = zip(self._names, values, self._absent, strict=True)
+        return [name for name, value, absent in seen if value is not absent and value != absent]
 
 
 def is_sent(request: object, name: str) -> bool:

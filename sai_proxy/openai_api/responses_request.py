@@ -22,6 +22,7 @@ from sai_proxy.openai_api.content import ContentRules
 from sai_proxy.openai_api.decoding import decode_body, decode_field
 from sai_proxy.openai_api.fields import (
     LiteLlmParams,
+    Rarely,
     Temperature,
     TokenLimit,
     TopP,
@@ -113,7 +114,7 @@ class ReadRequest(NamedTuple):
     names: ToolNames
 
 
-_IGNORED = ignored_names(RESPONSES_PARAMETERS)
+_ignored = Rarely(ResponsesRequest(model="", input=Raw()), ignored_names(RESPONSES_PARAMETERS))
 _OBJECTS = ("stream_options", "text", "reasoning", "metadata", "prompt", "moderation", "client_metadata")
 _decoder = msgspec.json.Decoder(ResponsesRequest)
 _text_decoder = msgspec.json.Decoder(TextConfig)
@@ -180,7 +181,7 @@ def read_responses_request(wire: ResponsesRequest, routes: Mapping[str, Route], 
         truncate=wire.truncation == "auto",
         api="responses",
         text_param="input",
-        ignored=read_ignored(wire, _IGNORED, route),
+        ignored=read_ignored(wire, _ignored, route),
     )
     return ReadRequest(chat, items, tools.names)
 

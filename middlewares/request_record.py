@@ -16,7 +16,9 @@ from sai_proxy.keys import RECORD
 from sai_proxy.telemetry.accounts import Accounts
 from sai_proxy.telemetry.record import CLIENT_CLOSED_REQUEST, CLIENT_STALLED, RequestRecord
 
+MAX_PATH_CHARS = 300
 MAX_USER_AGENT_CHARS = 200
+"""Of what a client may make as long as it likes: a log line stays short, and whole in a pipe that others write to."""
 
 
 def request_record_middleware(accounts: Accounts, trusted_proxies: Sequence[Network] = ()) -> Middleware:
@@ -41,7 +43,7 @@ def request_record_middleware(accounts: Accounts, trusted_proxies: Sequence[Netw
             return response
         finally:
             record.ended, record.status = monotonic(), status
-            record.method, record.path, record.route = request.method, request.path, route_of(request)
+            record.method, record.path, record.route = request.method, request.path[:MAX_PATH_CHARS], route_of(request)
             accounts.add(record)
 
     return request_record

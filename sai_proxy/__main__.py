@@ -36,6 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     simulate.add_argument("--port", type=int, default=4010)
     commands.add_parser("healthcheck", help="exit 0 if the server on PORT is alive, else 1")
     arguments = parser.parse_args(argv)
+    _keep_standard_descriptors()
     match arguments.command:
         case "serve":
             worker = None if arguments.worker is None else (arguments.worker, arguments.parent)
@@ -128,6 +129,18 @@ def _ask(settings: "Settings", model: str) -> int:
     _print([f"asking {settings.sai_url} for {model}", *map(str, findings)])
     accepted = any(finding.state == "accepted" for finding in findings)
     return 0 if accepted and all(finding.good for finding in findings) else 1
+
+
+def _keep_standard_descriptors() -> None:
+    """A standard stream that is closed leads nowhere from now on: else a socket would take its number, which uvloop
+    does not allow."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+    sys.stdout = sys.stdout or os.fdopen(1, "w")
+    sys.stderr = sys.stderr or os.fdopen(2, "w")
 
 
 def _print(lines: Sequence[str]) -> int:

@@ -54,7 +54,7 @@ class Accounts:
             try:
                 line = self._account(record, epoch + record.ended)
             except Exception:  # one that cannot be told does not take the others with it
-                logger.exception("a request could not be accounted for")
+                logger.exception("a request could not be accounted for", extra={"request_id": record.request_id})
                 continue
             if line is not None:
                 lines.append(line)

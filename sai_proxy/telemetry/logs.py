@@ -57,7 +57,7 @@ class RequestIdFilter(logging.Filter):
 
 
 class _ReadyLine(logging.LogRecord):
-    """Lines, as a record for handlers that take nothing else."""
+    """A line, as a record for handlers that take nothing else."""
 
     def __init__(self, line: str) -> None:
         self.__dict__.update(vars(logging.makeLogRecord({})))
@@ -111,7 +111,7 @@ class StdoutHandler(logging.StreamHandler[Any]):
         """Like `emit` for each, or for the lines that are ready, in one write; where others write, in as many as a pipe
         keeps whole."""
         if self._shared:
-            records = [one for r in records for one in (r.split(b"\n") if isinstance(r, bytes) else (r,))]
+            records = _one_by_one(records)
         lines = [f"{r.decode() if isinstance(r, bytes) else self._line(r)}\n" for r in records]
         with contextlib.suppress(OSError, ValueError):
             for piece in _whole_writes(lines) if self._shared else ["".join(lines)]:
@@ -126,6 +126,11 @@ class StdoutHandler(logging.StreamHandler[Any]):
             return self.format(record)
         except Exception as exc:  # somebody's arguments do not fit their message
             return self.format(_warning("a log line could not be formatted", text=str(record.msg), problem=repr(exc)))
+
+
+def _one_by_one(records: Sequence[logging.LogRecord | bytes]) -> list[logging.LogRecord | bytes]:
+    """The same, with each line that is ready for itself."""
+    return [one for r in records for one in (r.split(b"\n") if isinstance(r, bytes) else (r,))]
 
 
 def _whole_writes(lines: Sequence[str]) -> Iterator[str]:
@@ -194,7 +199,8 @@ class BackgroundWriter(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self._put(record, 1)
-        if record.levelno >= logging.ERROR:  # the process may not live for long
+        # After an error the process may not live for long; a request's line has been waited with already.
+        if record.levelno >= logging.ERROR or isinstance(record, RequestLogRecord):
             self._hurry.set()
 
     def put_lines(self, lines: Sequence[bytes]) -> None:
@@ -242,7 +248,7 @@ class BackgroundWriter(logging.Handler):
             return
         self._stdout.emit_all(records)
         for handler in self._others:
-            for record in records:
+            for record in _one_by_one(records):
                 handler.handle(_ReadyLine(record.decode()) if isinstance(record, bytes) else record)
 
 

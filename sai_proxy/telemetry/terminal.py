@@ -27,6 +27,11 @@ _BANNER = """
 """
 
 
+def _printable(text: str) -> str:
+    """With what would move the cursor, or begin a line, escaped: it may be a client's."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 class TerminalFormatter(logging.Formatter):
     """colour: whether the terminal shows it."""
 
@@ -42,14 +47,14 @@ class TerminalFormatter(logging.Formatter):
         message = record.getMessage()
         if message == "listening":
             return self._banner(fields)
-        shown = " ".join(f"{name}={value}" for name, value in fields.items() if name != "request_id")
+        shown = " ".join(f"{name}={_printable(str(value))}" for name, value in fields.items() if name != "request_id")
         level = self._paint(_LEVELS.get(record.levelname, _PLAIN), f"{record.levelname:7}")
         line = f"{time} {level} {message} {self._paint(_DIM, shown)}".rstrip()
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
     def _request(self, line: RequestRecord, told: str | None) -> str:
         colour = _GREEN if line.status < 400 else _YELLOW if line.status < 500 else _RED
-        parts = [self._paint(colour, str(line.status)), f"{line.method} {line.path}"]
+        parts = [self._paint(colour, str(line.status)), f"{line.method} {_printable(line.path or '')}"]
         if line.model is not None:
             parts.append(self._paint(_BOLD, line.model))
         if line.ttfb_s is not None:
@@ -60,7 +65,7 @@ class TerminalFormatter(logging.Formatter):
         if line.error is not None:
             parts.append(self._paint(colour, line.error))
         text = "  ".join(parts)
-        return f"{text}\n         {told}" if told else text
+        return f"{text}\n         {_printable(told)}" if told else text
 
     def _banner(self, fields: dict[str, Any]) -> str:
         base_url, models = str(fields["base_url"]), list(fields["models"])

@@ -10,8 +10,8 @@ HEAD_CHARS = 512
 """Within so many characters it must have shown what it is."""
 
 TRIGGER = re.compile(r'\{(?=\s*(?:"|\Z))|```|``?\Z|<(?=[tf/]|\Z)|\[(?<![^\n]\[)(?=\s*(?:[{\[]|\Z))')
-"""Where a call may begin: an object with a key, a code fence, a tag, a list at the beginning of a line. Each alternative
-begins with its character, so that Python looks for these alone: else it takes nine times as long."""
+"""Where a call may begin: an object with a key, a code fence, a tag, a list at the beginning of a line. Each
+alternative begins with its character, so that Python looks for these alone: else it takes nine times as long."""
 
 _TAGS = ("<tool_call>", "<tool_calls>", "<function_call>", "<tools>")
 _FENCE_INFO = ("", "json", "tool_call", "tool_calls", "tool", "tool_code", "xml")

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -165,6 +166,30 @@ async def test_after_draining_there_are_no_new_connections_though_answers_run(sa
         assert await process.wait() == 0
 
 
+async def listening(proxy: Proxy) -> None:
+    """Returns when it answers."""
+    while True:
+        try:
+            if (await proxy.get("/health")).status == 200:
+                return
+        except aiohttp.ClientConnectionError:
+            await asyncio.sleep(0.05)
+
+
+async def test_a_process_without_standard_streams_serves_and_ends_well(sai: Simulator) -> None:
+    """No socket of its own has one of their numbers."""
+    port = free_port()
+    command = f"exec {shlex.quote(sys.executable)} -m sai_proxy serve 0>&- 1>&- 2>&-"
+    environ = environment(sai.url, HOST="127.0.0.1", PORT=str(port))
+    process = await asyncio.create_subprocess_shell(command, cwd=ROOT, env=environ)
+    async with aiohttp.ClientSession() as session:
+        proxy = Proxy(f"http://127.0.0.1:{port}", session, Lifecycle())
+        await listening(proxy)
+        assert (await proxy.ask()).status == 200
+    process.send_signal(signal.SIGTERM)
+    assert await asyncio.wait_for(process.wait(), 10) == 0
+
+
 @pytest.mark.parametrize("signals", [1, 2])
 async def test_a_process_whose_output_nobody_reads_ends(sai: Simulator, signals: int) -> None:
     port, (unread, output) = free_port(), os.pipe()
@@ -178,15 +203,7 @@ async def test_a_process_whose_output_nobody_reads_ends(sai: Simulator, signals:
     os.close(output)
     async with aiohttp.ClientSession() as session:
         proxy = Proxy(f"http://127.0.0.1:{port}", session, Lifecycle())
-
-        async def listens() -> bool:
-            try:
-                return (await proxy.get("/health")).status == 200
-            except aiohttp.ClientConnectionError:
-                return False
-
-        while not await listens():
-            await asyncio.sleep(0.05)
+        await listening(proxy)
         for _ in range(20):  # a pipe holds 64 KiB: some 150 lines
             answers = await asyncio.gather(*(proxy.ask() for _ in range(20)))
             assert {answer.status for answer in answers} == {200}

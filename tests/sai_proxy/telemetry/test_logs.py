@@ -10,6 +10,9 @@ import pytest
 
 from sai_proxy.telemetry import logs
 from sai_proxy.telemetry.logs import BackgroundWriter, StdoutHandler, configure_logging, current_request_id
+from sai_proxy.telemetry.record import RequestRecord
+from sai_proxy.telemetry.request_line import RequestLogRecord
+from sai_proxy.telemetry.terminal import TerminalFormatter
 
 Configure = Callable[..., Callable[[], bool]]
 logger = logging.getLogger("sai_proxy.tests")
@@ -271,3 +274,40 @@ def test_ready_lines_go_in_pieces_that_stay_whole_where_others_write() -> None:
     assert handler.stop()
     assert all(len(piece.encode()) <= select.PIPE_BUF and piece.endswith("\n") for piece in written)
     assert "".join(written).split("\n") == [*(line.decode() for line in letters), "\N{LINE SEPARATOR}", ""]
+
+
+def test_a_file_is_rotated_between_the_lines_of_a_block(
+    configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logs, "MAX_FILE_BYTES", 100)
+    stop = configure(log_file=str(tmp_path / "x.log"))
+    (entry,) = logging.getLogger().handlers
+    assert isinstance(entry, BackgroundWriter)
+    entry.put_lines([b"x" * 40] * 6)
+    stop()
+    assert all(path.stat().st_size <= 100 for path in tmp_path.iterdir())
+    assert sum(path.read_text().count("x\n") for path in tmp_path.iterdir()) == 6
+
+
+def test_a_request_waits_once_for_others_at_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "GATHER_S", 3600)
+    written = threading.Event()
+
+    class Output(io.StringIO):
+        def write(self, text: str) -> int:
+            written.set()
+            return super().write(text)
+
+    handler = BackgroundWriter(StdoutHandler(Output()))
+    handler.start()
+    handler.handle(RequestLogRecord(RequestRecord(path="/"), logging.INFO, 0, None))
+    assert written.wait(10)
+    assert handler.stop()
+
+
+def test_what_a_client_wrote_neither_moves_the_cursor_nor_begins_a_line_at_a_terminal() -> None:
+    record = RequestRecord(method="GET", path="/ñ\n12:00:00 200\x1b[31m\x00", status=404)
+    text = TerminalFormatter(colour=False).format(RequestLogRecord(record, logging.INFO, 0, "No such model: \x1b]0;x"))
+    assert "/ñ\\n12:00:00 200\\x1b[31m\\x00" in text
+    assert "\x1b" not in text
+    assert text.count("\n") == 1

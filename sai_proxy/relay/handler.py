@@ -344,6 +344,8 @@ class StreamedAnswer:
 
     async def _fail(self, error: errors.ProxyError) -> None:
         """The last event of an answer that will not be complete."""
+        if self._writer.ended:
+            raise ConnectionAbortedError("the client did not take the end of its answer") from error
         record, form = self._record, self._policy.form(error)
         record.error = form.code or form.type
         record.fault = error.fault

@@ -20,13 +20,14 @@ class _Response(web.StreamResponse):
 
 
 class AnswerWriter:
-    """One answer, whole or as a stream."""
+    """One answer, whole or as a stream. ended: whether a stream's end has been written, if not taken."""
 
-    __slots__ = ("_request", "response")
+    __slots__ = ("_request", "ended", "response")
 
     def __init__(self, request: web.Request) -> None:
         self.response: web.StreamResponse
         self._request = request
+        self.ended = False
 
     @property
     def begun(self) -> bool:
@@ -45,6 +46,7 @@ class AnswerWriter:
     async def write_all(self, events: bytes, headers: Mapping[str, str]) -> None:
         """All of a stream that is complete. Returns when the client, or its kernel, has it."""
         await self._prepare_stream(headers)
+        self.ended = True
         await self.response.write_eof(events)
         if self._unsent:
             await self._flush()
@@ -72,6 +74,7 @@ class AnswerWriter:
     async def end(self, last: bytes) -> None:
         """The last piece of a stream, and its end. Returns when the client, or its kernel, has it."""
         on_half_close(self._request, None)
+        self.ended = True
         await self.response.write_eof(last)
         if self._unsent:
             await self._flush()

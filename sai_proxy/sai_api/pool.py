@@ -39,6 +39,9 @@ CLOSE_TIMEOUT_S = 1.0
 KEEPALIVE_S = 15.0
 """How long an idle connection is kept: servers and balancers keep theirs for longer."""
 
+REST_S = 0.02
+"""How long a connection should have been idle before it is used again: what comes late and unasked is seen by then."""
+
 
 class Attempt:
     """What became known of the connection of one try.
@@ -80,6 +83,7 @@ class SaiConnection(ResumesIfPaused, ResponseHandler):
         self._before_answer = self._body_bytes = 0
         self._seen = self._last = b""
         self._payload = None  # of the answer before
+        self.has_paused = False
         self.set_response_params(
             read_until_eof=True,
             auto_decompress=False,  # see `inflate`
@@ -183,8 +187,9 @@ class SaiConnection(ResumesIfPaused, ResponseHandler):
 
 
 class Connections:
-    """The connections to one SAI. Those that are idle are given out again, the last used first, unless something has
-    arrived on them or they should close.
+    """The connections to one SAI. Those that are idle are given out again, unless something has arrived on them or they
+    should close: of those that have rested the last used first, so that what is not needed gets old; if none has, the
+    one that has been idle for the longest time.
 
     connector: aiohttp's, which makes them; its own pool stays empty. url: SAI's.
     """
@@ -196,11 +201,12 @@ class Connections:
         self._where = _Where("POST", url, loop=self._loop)
         self._idle: list[tuple[Connection, float]] = []  # and since when, the last at the end
         self._sweeping: asyncio.TimerHandle | None = None
+        self._closed = False
 
     def reuse(self) -> Connection | None:
         """An idle one."""
         while self._idle:
-            connection, _ = self._idle.pop()
+            connection, _ = self._idle.pop(self._best())
             protocol = connection.protocol
             assert isinstance(protocol, SaiConnection)
             if protocol.is_connected() and not (protocol.should_close or protocol.is_readable()):
@@ -208,13 +214,23 @@ class Connections:
             connection.close()
         return None
 
+    def _best(self) -> int:
+        """The place of the one to use."""
+        idle, rested = self._idle, self._loop.time() - REST_S
+        if idle[0][1] > rested:
+            return 0
+        at = len(idle) - 1
+        while idle[at][1] > rested:
+            at -= 1
+        return at
+
     async def open(self, timeout: aiohttp.ClientTimeout) -> Connection:
         """A new one."""
         return await self._connector.connect(self._where, [], timeout)
 
     def keep(self, connection: Connection) -> None:
         """It is idle now: its answer has been read to the end."""
-        if connection.protocol is None or connection.protocol.should_close:
+        if self._closed or connection.protocol is None or connection.protocol.should_close:
             connection.close()
             return
         self._idle.append((connection, self._loop.time()))
@@ -235,6 +251,7 @@ class Connections:
 
     async def close(self) -> None:
         """No more are made, and those that are idle are closed."""
+        self._closed = True
         if self._sweeping is not None:
             self._sweeping.cancel()
         closed = [protocol.closed for connection, _ in self._idle if (protocol := connection.protocol) is not None]

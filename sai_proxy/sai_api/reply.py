@@ -99,10 +99,10 @@ class SaiReply:
         if self._ready or self.peeked or self._ended or self._body is not None:
             return None
         try:
-            data = self._exchange.all_at_hand(PIECE_BYTES)
+            data = self._exchange.all_at_hand(min(PIECE_BYTES, self._bytes_left))
         except (TimeoutError, aiohttp.ClientError):
             return None  # `read` says why, and what has arrived before
-        if data is None or len(data) > self._bytes_left:
+        if data is None:
             return None
         self._ended = True
         try:

@@ -15,12 +15,20 @@ MAX_UNSENT_BYTES = 128 * 1024
 
 class ResumesIfPaused(BaseProtocol):
     """aiohttp's readers want to go on after each read, and have the parser look at what it has kept, of which there is
-    none unless reading was paused."""
+    none as long as reading was never paused. Once it was, the parser may keep something any time: it stops in the body
+    that comes next, which may be after reading has been resumed.
 
-    __slots__ = ()
+    has_paused: since this parser began.
+    """
+
+    has_paused = False
+
+    def pause_reading(self) -> None:
+        self.has_paused = True
+        super().pause_reading()
 
     def resume_reading(self, resume_parser: bool = True) -> None:
-        if self._reading_paused:
+        if self.has_paused:
             super().resume_reading(resume_parser)
 
 

@@ -1,9 +1,14 @@
-"""Connections to SAI: used again where nothing speaks against it, the last one first, and closed when they are idle."""
+"""Connections to SAI: used again where nothing speaks against it, and closed when they are idle."""
 
 import asyncio
 
+import aiohttp
 import pytest
+from aiohttp.client_reqrep import ConnectionKey
+from aiohttp.connector import Connection
+from yarl import URL
 
+from sai_proxy.sai_api.pool import Connections, SaiConnection
 from tests.conftest import StartProxy
 from tests.integration.raw_upstream import Step, head, raw_upstream
 from tests.support import content_of, until
@@ -62,14 +67,14 @@ def brief_keepalive(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("brief_keepalive")
-async def test_the_last_used_comes_first_and_idle_ones_are_closed(start_proxy: StartProxy) -> None:
+async def test_what_is_not_needed_is_closed(start_proxy: StartProxy) -> None:
     async with raw_upstream(0.05, SIZED + b"hello") as sai:
         proxy = await start_proxy(SAI_URL=sai.url)
         await asyncio.gather(*(proxy.ask() for _ in range(4)))
         assert (len(sai.open), sai.accepted) == (4, 4)
         for _ in range(12):  # of some 50 ms each
             assert (await proxy.ask()).content == "hello"
-        assert (len(sai.open), sai.accepted) == (1, 4), "the one that is in use stays"
+        assert (len(sai.open), sai.accepted) == (2, 4), "one that is in use, and one that rests"
         await until(lambda: not sai.open)
         assert (await proxy.ask()).content == "hello"
         assert sai.accepted == 5
@@ -103,3 +108,66 @@ async def test_those_that_are_idle_for_a_shorter_time_are_closed_later(start_pro
         await until(lambda: len(sai.open) == 1)
         await until(lambda: not sai.open)
         assert sai.accepted == 2
+
+
+@pytest.mark.parametrize("pieces", [1024, 1025, 1026, 2053])
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_answer_in_tiny_chunks_is_read_to_its_end(start_proxy: StartProxy, pieces: int, stream: bool) -> None:
+    """After so many aiohttp's parser is told to pause, and does so in the chunk that comes next."""
+    tiny = CHUNKED + b"1\r\na\r\n" * pieces
+    async with raw_upstream(tiny, 0.05, b"4\r\nTAIL\r\n0\r\n\r\n") as sai:
+        proxy = await start_proxy(SAI_URL=sai.url)
+        answer = await asyncio.wait_for(proxy.ask(stream=stream), 5)
+        assert (content_of(answer.events) if stream else answer.content) == "a" * pieces + "TAIL"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_answer_that_is_too_long_is_refused_if_it_came_at_once(start_proxy: StartProxy, stream: bool) -> None:
+    answer = head("Content-Type: text/plain", "Content-Length: 5000") + b"a" * 5_000
+    async with raw_upstream(answer) as sai:
+        proxy = await start_proxy(SAI_URL=sai.url, MAX_ANSWER_BYTES="1000")
+        refused = await proxy.ask(stream=stream)
+    error = refused.events[-1]["error"] if stream and refused.status == 200 else refused.error
+    assert error["code"] == "upstream_answer_too_long"
+
+
+class Idle(SaiConnection):
+    """A connection that is as good as new. number: its name."""
+
+    number = 0
+
+    def is_connected(self) -> bool:
+        return True
+
+    def is_readable(self) -> bool:
+        return False
+
+
+async def test_a_connection_rests_before_it_is_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that what SAI sends late and unasked is seen, which else would be the next user's answer."""
+    monkeypatch.setattr("sai_proxy.sai_api.pool.REST_S", 0.05)
+    loop = asyncio.get_running_loop()
+    connector = aiohttp.TCPConnector()
+    connections = Connections(connector, URL("http://127.0.0.1:9"))
+
+    def keep(number: int) -> None:
+        protocol = Idle(loop=loop)
+        protocol.number = number
+        connections.keep(Connection(connector, ConnectionKey("x", 9, False, True, None, None, None), protocol, loop))
+
+    def used() -> int:
+        connection = connections.reuse()
+        assert connection is not None
+        protocol = connection.protocol
+        assert isinstance(protocol, Idle)
+        connection.close()
+        return protocol.number
+
+    for number in range(3):
+        keep(number)
+    assert used() == 0, "the one that has been idle for the longest time, if none has rested"
+    await asyncio.sleep(0.06)
+    keep(0)
+    assert used() == 2, "the last used of those that have rested"
+    assert [used(), used()] == [1, 0]
+    await connections.close()

@@ -317,3 +317,36 @@ async def test_the_chain_is_in_order(sai: Simulator) -> None:
 
 async def test_the_server_does_not_name_its_parts(proxy: Proxy) -> None:
     assert (await proxy.get("/health")).headers["Server"] == "sai-proxy"
+
+
+@pytest.mark.parametrize("chunks", [4096, 4097, 4098])
+async def test_a_body_in_tiny_chunks_is_read_to_its_end_and_so_is_the_next_request(proxy: Proxy, chunks: int) -> None:
+    """After so many aiohttp's parser is told to pause, and does so in the body that comes next."""
+    chunked = head("Content-Type: application/json", "Transfer-Encoding: chunked")
+    sized = head("Content-Type: application/json", f"Content-Length: {len(BODY)}") + BODY
+    rest = b"%x\r\n%b\r\n0\r\n\r\n" % (len(BODY), BODY)
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(proxy.url.rsplit(":", 1)[1]))
+    async with asyncio.timeout(10):
+        for first, later in ((chunked + b"1\r\n \r\n" * chunks, rest), (sized, b"")):
+            writer.write(first)
+            await writer.drain()
+            if later:
+                await asyncio.sleep(0.05)
+                writer.write(later)
+            assert b" 200 " in await reader.readuntil(b"\r\n")
+            await reader.readuntil(b'"reasoning_tokens":0')
+    writer.close()
+
+
+async def test_a_request_behind_one_whose_body_ended_at_the_parsers_pause_is_answered(proxy: Proxy) -> None:
+    body = BODY[:1] + b" " * (4097 - len(BODY)) + BODY[1:]
+    chunked = head("Content-Type: application/json", "Transfer-Encoding: chunked")
+    chunked += b"".join(b"1\r\n%c\r\n" % byte for byte in body) + b"0\r\n\r\n"
+    sized = head("Content-Type: application/json", f"Content-Length: {len(BODY)}") + BODY
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(proxy.url.rsplit(":", 1)[1]))
+    async with asyncio.timeout(10):
+        for request in (chunked, sized):
+            writer.write(request)
+            assert b" 200 " in await reader.readuntil(b"\r\n")
+            await reader.readuntil(b'"reasoning_tokens":0')
+    writer.close()

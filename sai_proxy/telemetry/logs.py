@@ -203,12 +203,13 @@ class BackgroundWriter(logging.Handler):
         if record.levelno >= logging.ERROR or isinstance(record, RequestLogRecord):
             self._hurry.set()
 
-    def put_lines(self, lines: Sequence[bytes]) -> None:
-        """Queue lines that are ready, to be written at once."""
+    def put_lines(self, lines: Sequence[bytes], *, late: bool) -> None:
+        """Queue lines that are ready. late: to be written at once."""
         assert self.lock is not None
         with self.lock:
             self._put(b"\n".join(lines), len(lines))
-        self._hurry.set()
+        if late:
+            self._hurry.set()
 
     def _put(self, record: logging.LogRecord | bytes, lines: int) -> None:
         if self._queued - self._taken >= self._max_records:

@@ -5,9 +5,10 @@ a sixth of what the proxy adds to a request.
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from functools import lru_cache
+from typing import Protocol
 
 from sai_proxy.telemetry.host import host_name
 from sai_proxy.telemetry.record import RequestRecord
@@ -36,8 +37,11 @@ class RequestLogRecord(logging.LogRecord):
 _PLAIN = vars(logging.makeLogRecord({"name": LOGGER, "msg": MESSAGE}))
 
 
-PutLines = Callable[[Sequence[bytes]], None]
-"""Takes lines that are ready, without their ends."""
+class PutLines(Protocol):
+    def __call__(self, lines: Sequence[bytes], *, late: bool) -> None:
+        """Take lines that are ready, without their ends. late: they shall not wait for others."""
+        ...
+
 
 _put: PutLines | None = None
 
@@ -49,10 +53,10 @@ def put_lines_by(put: PutLines | None) -> None:
     _put = put
 
 
-def put_lines(lines: Sequence[bytes]) -> None:
-    """Write lines that `log_request` has made."""
+def put_lines(lines: Sequence[bytes], *, late: bool) -> None:
+    """Write lines that `log_request` has made. late: they shall not wait for others."""
     if lines and _put is not None:
-        _put(lines)
+        _put(lines, late=late)
 
 
 def log_request(record: RequestRecord, level: int, ended: float) -> bytes | None:

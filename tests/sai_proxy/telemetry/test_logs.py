@@ -241,22 +241,35 @@ def test_lines_that_go_where_others_write_go_in_pieces_that_stay_whole() -> None
     assert len(written) < 100
 
 
-def test_ready_lines_are_written_at_once_and_bounded_by_their_number(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ready_lines_are_bounded_by_their_number(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logs, "GATHER_S", 3600)
     output = io.StringIO()
     handler = BackgroundWriter(StdoutHandler(output), max_records=3)
-    handler.put_lines([b"a", b"b"])
-    handler.put_lines([b"c", b"d"])
-    handler.put_lines([b"e", b"f"])
+    handler.put_lines([b"a", b"b"], late=False)
+    handler.put_lines([b"c", b"d"], late=False)
+    handler.put_lines([b"e", b"f"], late=False)
     handler.handle(record("line"))
     assert handler.dropped == 3
     handler.start()
     handler.flush()
     assert output.getvalue() == "a\nb\nc\nd\n"
-    handler.put_lines([b"g"])
-    handler.flush()
     assert handler.stop()
-    assert output.getvalue() == "a\nb\nc\nd\ng\n"
+
+
+def test_ready_lines_that_are_late_are_written_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "GATHER_S", 3600)
+    written = threading.Event()
+
+    class Output(io.StringIO):
+        def write(self, text: str) -> int:
+            written.set()
+            return super().write(text)
+
+    handler = BackgroundWriter(StdoutHandler(Output()))
+    handler.start()
+    handler.put_lines([b"line"], late=True)
+    assert written.wait(10)
+    assert handler.stop()
 
 
 def test_ready_lines_go_in_pieces_that_stay_whole_where_others_write() -> None:
@@ -269,7 +282,7 @@ def test_ready_lines_go_in_pieces_that_stay_whole_where_others_write() -> None:
 
     letters = [bytes([letter]) * (select.PIPE_BUF // 2 - 10) for letter in b"abcde"]
     handler = BackgroundWriter(StdoutHandler(Output(), shared=True))
-    handler.put_lines([*letters, "\N{LINE SEPARATOR}".encode()])
+    handler.put_lines([*letters, "\N{LINE SEPARATOR}".encode()], late=True)
     handler.start()
     assert handler.stop()
     assert all(len(piece.encode()) <= select.PIPE_BUF and piece.endswith("\n") for piece in written)
@@ -283,7 +296,7 @@ def test_a_file_is_rotated_between_the_lines_of_a_block(
     stop = configure(log_file=str(tmp_path / "x.log"))
     (entry,) = logging.getLogger().handlers
     assert isinstance(entry, BackgroundWriter)
-    entry.put_lines([b"x" * 40] * 6)
+    entry.put_lines([b"x" * 40] * 6, late=True)
     stop()
     assert all(path.stat().st_size <= 100 for path in tmp_path.iterdir())
     assert sum(path.read_text().count("x\n") for path in tmp_path.iterdir()) == 6

@@ -8,8 +8,8 @@ import pytest
 
 from sai_proxy.openai_api.answer_format import Chunks
 from sai_proxy.openai_api.response_answer import ResponseAnswer
-from sai_proxy.relay.handler import StreamedAnswer
 from sai_proxy.relay.heartbeat import Heartbeat
+from sai_proxy.relay.stream import StreamedAnswer
 from sai_proxy.sai_api.exchange import Exchange
 from sai_proxy.sai_api.reply import SaiReply
 from tests.support import Proxy

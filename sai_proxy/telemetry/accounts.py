@@ -70,7 +70,8 @@ class Accounts:
         return self._recent.figures(in_flight)
 
     def _account(self, record: RequestRecord, ended: float) -> bytes | None:
-        """Its line, if that is still to be written. ended: in Unix seconds."""
+        """Its line, if that is still to be written. Health probes and scrapes are told at DEBUG: eight replicas' would
+        bury the rest. ended: in Unix seconds."""
         self.metrics.observe(record)
         record.complete()
         if record.admitted:

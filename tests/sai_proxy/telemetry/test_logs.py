@@ -171,7 +171,18 @@ def test_a_handlers_fault_does_not_end_all_logging() -> None:
     assert handler.stop()
 
 
-def test_an_error_is_written_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "put",
+    [
+        lambda handler: handler.handle(record("line", logging.ERROR)),
+        lambda handler: handler.handle(RequestLogRecord(RequestRecord(path="/"), logging.INFO, 0, None)),
+        lambda handler: handler.put_lines([b"line"], late=True),
+    ],
+    ids=["an error", "a request that has waited", "lines that have waited"],
+)
+def test_what_cannot_wait_is_written_at_once(
+    monkeypatch: pytest.MonkeyPatch, put: Callable[[BackgroundWriter], object]
+) -> None:
     monkeypatch.setattr(logs, "GATHER_S", 3600)
     written = threading.Event()
 
@@ -182,7 +193,7 @@ def test_an_error_is_written_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
     handler = BackgroundWriter(StdoutHandler(Output()))
     handler.start()
-    handler.handle(record("line", logging.ERROR))
+    put(handler)
     assert written.wait(10)
     assert handler.stop()
 
@@ -256,22 +267,6 @@ def test_ready_lines_are_bounded_by_their_number(monkeypatch: pytest.MonkeyPatch
     assert handler.stop()
 
 
-def test_ready_lines_that_are_late_are_written_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logs, "GATHER_S", 3600)
-    written = threading.Event()
-
-    class Output(io.StringIO):
-        def write(self, text: str) -> int:
-            written.set()
-            return super().write(text)
-
-    handler = BackgroundWriter(StdoutHandler(Output()))
-    handler.start()
-    handler.put_lines([b"line"], late=True)
-    assert written.wait(10)
-    assert handler.stop()
-
-
 def test_ready_lines_go_in_pieces_that_stay_whole_where_others_write() -> None:
     written: list[str] = []
 
@@ -300,22 +295,6 @@ def test_a_file_is_rotated_between_the_lines_of_a_block(
     stop()
     assert all(path.stat().st_size <= 100 for path in tmp_path.iterdir())
     assert sum(path.read_text().count("x\n") for path in tmp_path.iterdir()) == 6
-
-
-def test_a_request_waits_once_for_others_at_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logs, "GATHER_S", 3600)
-    written = threading.Event()
-
-    class Output(io.StringIO):
-        def write(self, text: str) -> int:
-            written.set()
-            return super().write(text)
-
-    handler = BackgroundWriter(StdoutHandler(Output()))
-    handler.start()
-    handler.handle(RequestLogRecord(RequestRecord(path="/"), logging.INFO, 0, None))
-    assert written.wait(10)
-    assert handler.stop()
 
 
 def test_what_a_client_wrote_neither_moves_the_cursor_nor_begins_a_line_at_a_terminal() -> None:

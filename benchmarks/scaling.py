@@ -51,8 +51,8 @@ def children_of(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-async def scaling(cores: Sequence[int] = tuple(CORES)) -> str:
-    """The ratio of rates, with its spread."""
+async def scaling(cores: Sequence[int]) -> str:
+    """The ratio of rates, with its spread. cores: two."""
     os.sched_setaffinity(0, {LOAD_CORE})
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
